@@ -1,0 +1,46 @@
+# Everything runs in this folder's own environment. `make demo` and `make test` prepare it on first use.
+VENV ?= .venv
+PY := $(VENV)/bin/python
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export RAY_USAGE_STATS_ENABLED := 0
+
+.PHONY: demo test test-all bench lint format recipes test-interop constraints clean
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	test -x $(PY) || python3 -m venv $(VENV)
+	# torch first: a plain resolve would take the build with CUDA.
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+demo: $(VENV)/ready
+	$(PY) -m serving.demo
+
+lint: $(VENV)/ready
+	ruff format --check .
+	ruff check .
+	mypy
+
+format: $(VENV)/ready
+	ruff format .
+	ruff check --fix .
+
+test: lint
+	$(PY) -m pytest -m "not slow and not bench and not gpu"
+
+test-all: lint
+	$(PY) -m pytest -m "not bench and not gpu"
+
+bench: $(VENV)/ready
+	$(PY) -m pytest -m bench -s
+
+test-interop: $(VENV)/ready
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,interop]"
+	$(PY) -m pytest tests/interop
+
+constraints: $(VENV)/ready
+	(echo "# Exact versions of everything installed, so that a fresh environment is this one. Made with \`make constraints\`."; \
+	  $(PY) -m pip freeze --exclude-editable | grep -v "^torch=="; echo "torch==2.13.0") | sort -f > constraints.txt
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache demo-out

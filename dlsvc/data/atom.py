@@ -1,0 +1,105 @@
+"""An atom as arrays: the one way from sample ids to a batch, for both feeds, so that they are equal bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlsvc.augment import keys
+from dlsvc.data.plan import Plan
+from dlsvc.errors import DataError
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class Rows(Protocol):
+    """Row access to one split."""
+
+    def __len__(self) -> int: ...
+
+    def rows(self, ids: NDArray[np.int64]) -> dict[str, Any]: ...
+
+
+class Preprocessing(Protocol):
+    def decode(self, rows: dict[str, Any]) -> tuple[Arrays, list[Any]]: ...
+
+    def finish(self, arrays: Arrays) -> Arrays: ...
+
+
+class Augmentation(Protocol):
+    def apply(self, images: NDArray[np.uint8], keys: keys.Keys) -> NDArray[np.uint8]: ...
+
+
+@dataclass(frozen=True)
+class BadSample:
+    """A sample that can't be decoded: which, where it comes from, and why."""
+
+    id: int
+    uri: str
+    reason: str
+
+
+@dataclass
+class AtomBuilder:
+    """Builds atom `j` of step `t`: rows, decoded, augmented by each sample's key, normalised."""
+
+    plan: Plan
+    table: Rows
+    preprocess: Preprocessing
+    augmentations: Sequence[Augmentation] = ()
+    max_bad_fraction: float = 0.01
+    on_bad: Callable[[BadSample], None] = lambda bad: None
+    bad: dict[int, BadSample] = field(default_factory=dict)
+
+    def build(self, step: int, atom: int) -> Arrays:
+        positions = self.plan.positions(step, atom)
+        ids = self.plan.ids(positions)
+        ids, arrays = self._decode(positions, ids)
+        words = self.plan.keys(positions, ids)
+        if "image" in arrays:
+            for place, augmentation in enumerate(self.augmentations):
+                arrays["image"] = augmentation.apply(arrays["image"], keys.derive(words, f"augment/{place}"))
+        batch = self.preprocess.finish(arrays)
+        return {**batch, "id": ids, "position": positions, "key": words.view(np.int64)}
+
+    def _decode(self, positions: NDArray[np.int64], ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], Arrays]:
+        """Decode, filling the place of a bad sample with the next planned id, which every worker finds alike."""
+        ids = ids.copy()
+        shift = np.zeros_like(ids)
+        while True:
+            known = [place for place, sample in enumerate(ids) if int(sample) in self.bad]
+            if not known:
+                arrays, bad = self.preprocess.decode(self.table.rows(ids))
+                if not bad:
+                    return ids, arrays
+                for row in bad:
+                    self._quarantine(BadSample(int(ids[row.position]), row.uri, row.reason))
+                continue
+            for place in known:
+                shift[place] += 1
+                ids[place] = self.plan.ids(positions[place : place + 1] + shift[place])[0]
+
+    def _quarantine(self, sample: BadSample) -> None:
+        if sample.id in self.bad:
+            return
+        self.bad[sample.id] = sample
+        self.on_bad(sample)
+        if len(self.bad) > self.max_bad_fraction * len(self.table):
+            raise DataError(too_many_bad(list(self.bad.values()), len(self.table), self.max_bad_fraction))
+
+
+def too_many_bad(bad: Sequence[BadSample], total: int, limit: float) -> str:
+    """The table of reasons that ends a run."""
+    lines = [f"  sample {sample.id}  {sample.uri}: {sample.reason}" for sample in bad[:20]]
+    more = [f"  ... and {len(bad) - 20} more"] if len(bad) > 20 else []
+    head = f"{len(bad)} of {total} samples can't be decoded, more than data.max_bad_fraction = {limit:g} allows:"
+    return "\n".join([head, *lines, *more])
+
+
+def atom_batch(arrays: Arrays) -> Arrays:
+    """An atom's arrays without the bookkeeping that only the ledger reads."""
+    return {name: array for name, array in arrays.items() if name != "position"}

@@ -1,0 +1,50 @@
+"""The engine of a strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+from dlsvc.engine.base import Engine, Phase, Place
+
+
+def build_engine(
+    strategy: str,
+    modules: Mapping[str, nn.Module],
+    phases: Sequence[Phase],
+    *,
+    seed: int,
+    place: Place,
+    precision: str,
+    exact: bool,
+    num_atoms: int,
+    micro_size: int,
+) -> Engine:
+    """Wrap the modules; call it after their weights are loaded, since sharding starts from them."""
+    settings = {"seed": seed, "place": place, "precision": precision, "exact": exact, "num_atoms": num_atoms}
+    if strategy == "plain":
+        return Engine(modules, phases, **settings)
+    if strategy == "ddp":
+        from dlsvc.engine.ddp import DDPEngine
+
+        return DDPEngine(modules, phases, **settings)
+    if strategy == "fsdp":
+        from dlsvc.engine.fsdp import FSDPEngine
+
+        return FSDPEngine(modules, phases, **settings)
+    from dlsvc.engine.zero import ZeROEngine, preflight
+
+    preflight()
+    return ZeROEngine(modules, phases, stage=int(strategy.removeprefix("zero")), micro_size=micro_size, **settings)
+
+
+def place_of(device: str | None = None) -> Place:
+    """This process's place in the process group that is there, or alone."""
+    import torch.distributed as dist
+
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if not dist.is_initialized():
+        return Place(device=where)
+    return Place(dist.get_rank(), dist.get_world_size(), where)

@@ -1,0 +1,58 @@
+"""Fully sharded data parallel (FSDP2, `fully_shard`): parameters, gradients and optimizer state are split over ranks along their first dimension."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import fully_shard
+
+from dlsvc.engine.base import Engine, Phase, Slot, local
+
+
+class FSDPEngine(Engine):
+    def _wrap(self, phase: Phase) -> nn.Module:
+        module = self.plain[phase.module]
+        mesh = self._mesh()
+        before = {name: parameter for name, parameter in module.named_parameters()}
+        # Blocks of a stack are gathered one at a time; the root takes what is left.
+        for block in [child for stack in module.modules() if isinstance(stack, nn.ModuleList) for child in stack]:
+            if any(True for _ in block.parameters()):
+                fully_shard(block, mesh=mesh)
+        fully_shard(module, mesh=mesh)
+        self._follow(phase, before, dict(module.named_parameters()))
+        return module
+
+    def _mesh(self) -> DeviceMesh:
+        return init_device_mesh(self.place.device.type, (self.place.world_size,))
+
+    def _follow(self, phase: Phase, before: dict[str, nn.Parameter], after: dict[str, nn.Parameter]) -> None:
+        """Sharding made new parameters; names, the frozen set and the optimizer follow them."""
+        swap = {id(before[name]): after[name] for name in before}
+        for name, old in before.items():
+            self._names[id(after[name])] = self._names[id(old)]
+            if old in self._frozen:
+                self._frozen.add(after[name])
+        for group in phase.optimizer.param_groups:
+            group["params"] = [swap[id(parameter)] for parameter in group["params"]]
+
+    def _build_slots(self, phase: Phase) -> list[Slot]:
+        found = []
+        for parameter in self._parameters(phase):
+            shape = tuple(parameter.shape)
+            rows = -(-shape[0] // self.place.world_size) if shape else 1
+            start = min(rows * self.place.rank, shape[0] if shape else 0) * torch.Size(shape[1:]).numel()
+            found.append(Slot(self._names[id(parameter)], shape, start, local(parameter).numel(), parameter, 0))
+        return found
+
+    def _mean_over(self) -> int:
+        return self.place.world_size
+
+    def _untrained(self, name: str) -> nn.Module:
+        return self.wrapped.get(name, self.plain[name])
+
+    def _replicated(self) -> list[Tensor]:
+        return []
+
+    def untrained(self) -> dict[str, Tensor]:
+        return {name: value.full_tensor() if hasattr(value, "full_tensor") else value for name, value in super().untrained().items()}

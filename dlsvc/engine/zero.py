@@ -1,0 +1,121 @@
+"""DeepSpeed ZeRO (Rajbhandari et al. 2020): stage 1 shards optimizer state, 2 gradients too, 3 parameters too. Torch optimizers are handed in."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dlsvc.engine.base import Engine, Phase, Slot
+from dlsvc.errors import RunFailed
+
+
+def preflight() -> None:
+    """DeepSpeed compiles its communication extension at first use; say so before a worker dies of it."""
+    missing = [tool for tool in ("g++", "ninja") if shutil.which(tool) is None]
+    if missing:
+        raise RunFailed(f"strategy zero needs {' and '.join(missing)} on PATH: DeepSpeed compiles an extension at first use (install g++ and `pip install ninja`)")
+
+
+class ZeROEngine(Engine):
+    def __init__(self, *args: Any, stage: int, micro_size: int, **kwargs: Any) -> None:
+        self.stage = stage
+        self.micro_size = micro_size
+        self._totals: dict[str, dict[int, list[Tensor]]] = {}
+        super().__init__(*args, **kwargs)
+
+    def _wrap(self, phase: Phase) -> nn.Module:
+        os.environ.setdefault("DS_ACCELERATOR", "cuda" if self.place.device.type == "cuda" else "cpu")
+        import deepspeed
+
+        config = {
+            "train_micro_batch_size_per_gpu": self.micro_size,
+            "zero_optimization": {"stage": self.stage},
+            "zero_allow_untested_optimizer": True,
+            "zero_force_ds_cpu_optimizer": False,
+            # Clipping is ours: its norm has the same bits under every strategy.
+            "gradient_clipping": 0.0,
+        }
+        engine, _, _, _ = deepspeed.initialize(model=self.plain[phase.module], optimizer=phase.optimizer, config=config)
+        return engine  # type: ignore[no-any-return]
+
+    def _zero(self, phase: Phase) -> Any:
+        return self.wrapped[phase.module].optimizer
+
+    def _build_slots(self, phase: Phase) -> list[Slot]:
+        return self._build_partition_slots(phase) if self.stage == 3 else self._build_group_slots(phase)
+
+    def _build_group_slots(self, phase: Phase) -> list[Slot]:
+        """Stages 1 and 2: a group's parameters lie end to end in one flat vector, cut in equal partitions."""
+        zero = self._zero(phase)
+        found = []
+        for group, flat in zip(zero.bit16_groups, zero.single_partition_of_fp32_groups, strict=True):
+            for parameter in group:
+                piece = parameter._hp_mapping
+                if piece is None:
+                    continue
+                here, there = piece.lp_fragment_address, piece.hp_fragment_address
+                found.append(Slot(self._names[id(parameter)], tuple(parameter.shape), here.start, here.numel, flat, there.start))
+        return found
+
+    def _build_partition_slots(self, phase: Phase) -> list[Slot]:
+        """Stage 3: each parameter's flat elements are cut in equal partitions, the last one padded."""
+        zero = self._zero(phase)
+        found = []
+        for parameter in self._parameters(phase):
+            group, offset, _ = zero.grad_position[zero.get_param_id(parameter)]
+            width = parameter.partition_numel()
+            start = min(width * self.place.rank, parameter.ds_numel)
+            count = min(width, parameter.ds_numel - start)
+            found.append(Slot(self._names[id(parameter)], tuple(parameter.ds_shape), start, count, zero.fp32_partitioned_groups_flat[group], offset))
+        return found
+
+    def _mean_over(self) -> int:
+        return self.place.world_size
+
+    def _untrained(self, name: str) -> nn.Module:
+        return self.wrapped.get(name, self.plain[name])
+
+    def _backward(self, phase: Phase, loss: Tensor) -> None:
+        engine = self.wrapped[phase.module]
+        engine.set_gradient_accumulation_boundary(True)
+        engine.backward(loss)
+
+    def _reduce_round(self, phase: Phase) -> None:
+        """DeepSpeed has reduced this atom's gradient into this rank's partition; keep the step's total of them."""
+        zero = self._zero(phase)
+        totals = self._totals.setdefault(phase.name, {})
+        for group, gradients in zero.averaged_gradients.items():
+            if group not in totals:
+                totals[group] = [gradient.detach().clone() for gradient in gradients]
+            else:
+                for total, gradient in zip(totals[group], gradients, strict=True):
+                    total.add_(gradient)
+        self._forget(zero)
+
+    def _forget(self, zero: Any) -> None:
+        """Let the next atom's gradient start from nothing."""
+        zero.zero_grad(set_to_none=True)
+        if self.stage == 3:
+            zero.micro_step_id = 0
+            zero._epilogue_ran_this_backward = False
+        else:
+            zero.micro_step_id = -1
+
+    def _gradient_pieces(self, phase: Phase) -> list[Tensor]:
+        return self._gradients(phase)
+
+    def _gradients(self, phase: Phase) -> list[Tensor]:
+        return [gradient for gradients in self._totals[phase.name].values() for gradient in gradients]
+
+    def _update(self, phase: Phase) -> None:
+        zero = self._zero(phase)
+        for group, total in self._totals.pop(phase.name).items():
+            zero.averaged_gradients[group] = total
+        self.wrapped[phase.module].step()
+
+    def _replicated(self) -> list[Tensor]:
+        return super()._replicated() if self.stage < 3 else []

@@ -1,0 +1,118 @@
+"""A bundle: what training publishes, serving loads, and all that they share.
+
+    model.safetensors   weights under the model's own names
+    config.json         model, task, classes, the resolved spec
+    preprocess.json     how raw input becomes a batch; tokenizer included
+    metrics.json        as evaluated, on exactly these weights
+    lineage.json        run, data fingerprint, versions, bundles that it started from
+    DIGESTS.json        sha256 of each of the others; checked at every load
+
+safetensors and JSON only: nothing in a bundle is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from dlsvc.errors import DlsvcError, NotFound
+from dlsvc.registry import resolve
+from dlsvc.tasks.base import Task
+
+DIGESTS = "DIGESTS.json"
+WEIGHTS = "model.safetensors"
+CONFIG, PREPROCESS, METRICS, LINEAGE = "config.json", "preprocess.json", "metrics.json", "lineage.json"
+
+
+class BrokenBundle(DlsvcError):
+    """A bundle's file is missing or not what was published."""
+
+    exit_code = 100
+
+
+def write_bundle(target: Path, weights: Mapping[str, Tensor], documents: Mapping[str, Any]) -> None:
+    """Write a new bundle; the digests come last."""
+    target.mkdir(parents=True)
+    files = {WEIGHTS: save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in sorted(weights.items())})}
+    files |= {name: (json.dumps(document, indent=1, sort_keys=True) + "\n").encode() for name, document in documents.items()}
+    for name, body in files.items():
+        (target / name).write_bytes(body)
+    digests = {name: hashlib.sha256(body).hexdigest() for name, body in files.items()}
+    (target / DIGESTS).write_text(json.dumps(digests, indent=1, sort_keys=True) + "\n")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A published model, verified when opened."""
+
+    path: Path
+    reference: str
+    config: dict[str, Any]
+    preprocess: dict[str, Any]
+    metrics: dict[str, Any]
+    lineage: dict[str, Any]
+    digests: dict[str, str]
+
+    @classmethod
+    def open(cls, path: Path, reference: str = "") -> Bundle:
+        """Read and check every file. Raises NotFound, or BrokenBundle naming the file."""
+        if not (path / DIGESTS).is_file():
+            raise NotFound(f"{path} holds no bundle: {DIGESTS} is missing")
+        digests = json.loads((path / DIGESTS).read_text(encoding="utf-8"))
+        for name, expected in digests.items():
+            _check(path / name, expected)
+        documents = [json.loads((path / name).read_text(encoding="utf-8")) for name in (CONFIG, PREPROCESS, METRICS, LINEAGE)]
+        return cls(path, reference, *documents, digests)
+
+    def weights(self) -> dict[str, Tensor]:
+        try:
+            return load_tensors((self.path / WEIGHTS).read_bytes())
+        except SafetensorError as error:
+            raise BrokenBundle(f"{self.path / WEIGHTS}: {error}") from error
+
+    def model(self) -> nn.Module:
+        """The model with its weights, in eval mode."""
+        model = build_model(self.config["model"])
+        model.load_state_dict(self.weights(), strict=True)
+        return model.eval()
+
+    def task(self) -> Task:
+        return build_task(self.config["task"])
+
+    @property
+    def classes(self) -> list[str]:
+        return list(self.config.get("classes", []))
+
+
+def build_model(part: Mapping[str, Any]) -> nn.Module:
+    """A model from `{name, args}`."""
+    model: nn.Module = resolve("model", part["name"]).load()(**_tupled(part["args"]))
+    return model
+
+
+def build_task(part: Mapping[str, Any]) -> Task:
+    """A task from `{name, args}`."""
+    task: Task = resolve("task", part["name"]).load()(**_tupled(part["args"]))
+    return task
+
+
+def _tupled(args: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON has lists where signatures say tuple."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in args.items()}
+
+
+def _check(path: Path, expected: str) -> None:
+    if not path.is_file():
+        raise BrokenBundle(f"{path}: missing, DIGESTS.json lists it")
+    with path.open("rb") as stream:
+        if hashlib.file_digest(stream, "sha256").hexdigest() != expected:
+            raise BrokenBundle(f"{path}: sha256 differs from DIGESTS.json; the file was changed after it was published")

@@ -1,0 +1,164 @@
+"""Runs on disk: a directory each, written by the run and read by anybody, with no service in between.
+
+    HOME/runs/NAME/
+        spec.json         the resolved spec: what the run is a function of
+        status.json       running | finished | failed | cancelled, by which process or job
+        attempts.jsonl    one line each time the workers start: world size, first step, checkpoints passed over and why
+        metrics.jsonl     one line each `report.every_steps`
+        quarantine.jsonl  samples that could not be decoded
+        log.txt           what the workers say
+        checkpoints/  tb/  report.html  result.json
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dlsvc.errors import NotFound, Refused, did_you_mean
+
+FINISHED, RUNNING, FAILED, CANCELLED = "finished", "running", "failed", "cancelled"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run's directory."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    def read(self, document: str) -> dict[str, Any]:
+        """A JSON document of the run, empty when it isn't there yet."""
+        path = self.path / document
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+
+    def write(self, document: str, content: Mapping[str, Any]) -> None:
+        draft = self.path / f".{document}.{uuid.uuid4().hex}"
+        draft.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+        os.replace(draft, self.path / document)
+
+    def append(self, journal: str, record: Mapping[str, Any]) -> None:
+        with (self.path / journal).open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(record, sort_keys=True) + "\n")
+
+    def lines(self, journal: str) -> list[dict[str, Any]]:
+        """The records of a journal; a line cut short by a kill is left out."""
+        path = self.path / journal
+        if not path.exists():
+            return []
+        return [json.loads(line) for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if _whole(line)]
+
+    def trajectory(self) -> list[dict[str, Any]]:
+        """Metrics as they count: where steps were redone after a restart, the redo."""
+        kept: dict[int, dict[str, Any]] = {}
+        for record in self.lines("metrics.jsonl"):
+            kept = {step: found for step, found in kept.items() if step < record["first_step"] + 1}
+            kept[record["step"]] = record
+        return [kept[step] for step in sorted(kept)]
+
+    def status(self) -> dict[str, Any]:
+        """The status, corrected when the driver is gone without a word."""
+        found = self.read("status.json") or {"status": "unknown"}
+        if found["status"] == RUNNING and found.get("host") == os.uname().nodename and not _alive(int(found["pid"])):
+            return {**found, "status": FAILED, "message": "the driver is gone; rerun the same command to resume"}
+        return found
+
+    def mark(self, status: str, message: str = "") -> None:
+        self.write("status.json", {"status": status, "message": message, "pid": os.getpid(), "host": os.uname().nodename, "time": time.time()})
+
+    def restarts(self) -> int:
+        return max(0, len(self.lines("attempts.jsonl")) - 1)
+
+    def summary(self) -> dict[str, Any]:
+        """One row for `runs ls` and `runs show`."""
+        records, spec = self.trajectory(), self.read("spec.json")
+        latest = records[-1] if records else {}
+        status = self.status()
+        row = {"run": self.name, "status": status["status"], "message": status.get("message", "")}
+        row |= {"model": spec.get("model", {}).get("name"), "data": spec.get("data", {}).get("source"), "strategy": spec.get("strategy")}
+        return row | {"step": latest.get("step", 0), "loss": latest.get("loss"), "restarts": self.restarts(), "path": str(self.path)}
+
+
+class RunStore:
+    def __init__(self, home: Path) -> None:
+        self.root = home / "runs"
+
+    def names(self) -> list[str]:
+        return sorted(path.parent.name for path in self.root.glob("*/spec.json"))
+
+    def open(self, name: str) -> Run:
+        if not (self.root / name / "spec.json").exists():
+            raise NotFound(f"no run is called {name!r}{did_you_mean(name, self.names())}")
+        return Run(self.root / name)
+
+    def exists(self, name: str) -> bool:
+        return (self.root / name / "spec.json").exists()
+
+    def begin(self, name: str, resolved: Mapping[str, Any], identity: str) -> Run:
+        """A new run, or the one of that name if its trajectory is the same. Raises Refused where it would be another."""
+        if self.exists(name):
+            run = self.open(name)
+            before = run.read("spec.json")
+            if before["identity"] != identity:
+                changes = "\n".join(f"  {line}" for line in differences(before, dict(resolved)))
+                raise Refused(f"run {name!r} exists with another spec; choose another --name\n{changes}")
+            if run.status()["status"] == RUNNING:
+                raise Refused(f"run {name!r} is running (process {run.status()['pid']}); `dlsvc runs cancel {name}` stops it")
+            return run
+        path = self.root / name
+        path.mkdir(parents=True, exist_ok=True)
+        run = Run(path)
+        run.write("spec.json", {**resolved, "identity": identity})
+        return run
+
+    def cancel(self, name: str) -> Run:
+        """Ask a run to stop at its next report; its checkpoints stay, so it can be resumed."""
+        run = self.open(name)
+        status = run.status()
+        if status["status"] != RUNNING:
+            raise Refused(f"run {name!r} is not running, it is {status['status']}")
+        (run.path / "CANCEL").touch()
+        if status["host"] == os.uname().nodename:
+            os.kill(int(status["pid"]), signal.SIGTERM)
+        return run
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """`path: old -> new` for every leaf that differs."""
+    for key in sorted((before.keys() | after.keys()) - {"identity"}):
+        old, new = before.get(key), after.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from differences(old, new, f"{prefix}{key}.")
+        elif old != new:
+            yield f"{prefix}{key}: {json.dumps(old)} -> {json.dumps(new)}"
+
+
+def _whole(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

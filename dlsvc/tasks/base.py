@@ -1,0 +1,91 @@
+"""What a task is: an objective over named modules, in roles and phases.
+
+A model knows shapes, a task knows losses, a trainer knows neither. A task is registered with what the spec's checks need to know
+without torch: `@register_task("name", phases=(...), reads=(...), couples_samples=False)`.
+
+Batch keys: `image` (B, C, H, W) float32; `features` (B, F) float32; `label` (B,) int64; `tokens` (B, T) int64; `attention_mask`
+(B, T) bool, True = keep; `id` (B,) int64; `key` (B,) int64, the bits of the sample's 64-bit random key (see augment/keys.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dlsvc.augment import keys
+
+Batch = dict[str, Tensor]
+Modules = Mapping[str, nn.Module]
+Losses = dict[str, Tensor]
+Report = dict[str, Tensor]
+Prediction = dict[str, Any]
+
+
+class Metrics:
+    """Sums over samples that merge exactly over uneven shards: float64 arrays that add, and a formula at the end."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, np.ndarray] = {}
+
+    def add(self, **values: Any) -> None:
+        for name, value in values.items():
+            array = np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value, np.float64)
+            self.sums[name] = self.sums[name] + array if name in self.sums else array
+
+    def merge(self, sums: Mapping[str, np.ndarray]) -> None:
+        self.add(**sums)
+
+
+class Task:
+    """Base of every objective. Subclasses give `losses` (or `features` and `coupled_losses`), `measure`, `compute` and `predict`."""
+
+    phases: ClassVar[tuple[str, ...]] = ("main",)
+    reads: ClassVar[tuple[str, ...]] = ()
+    couples_samples: ClassVar[bool] = False
+
+    def modules(self, model: nn.Module) -> dict[str, nn.Module]:
+        """The units that an engine wraps, by role name. Names prefix the parameter names in checkpoints, never in bundles."""
+        return {"model": model}
+
+    def trainable(self, phase: str) -> str:
+        """The name of the module that this phase trains."""
+        return "model"
+
+    def losses(self, modules: Modules, batch: Batch, phase: str) -> tuple[Losses, Report]:
+        """Means over the batch: losses are summed and back-propagated, the report is only logged. Scalars, both."""
+        raise NotImplementedError
+
+    def features(self, modules: Modules, batch: Batch) -> dict[str, Tensor]:
+        """For tasks with `couples_samples`: per-sample features (B, D), and shared scalars (0-d) that the loss needs."""
+        raise NotImplementedError
+
+    def coupled_losses(self, features: dict[str, Tensor]) -> tuple[Losses, Report]:
+        """For tasks with `couples_samples`: the loss over the features of the whole global batch, in sample order."""
+        raise NotImplementedError
+
+    def measure(self, modules: Modules, batch: Batch, metrics: Metrics) -> None:
+        """Add one evaluation batch's sums. Modules are in eval mode, gradients are off."""
+        raise NotImplementedError
+
+    def compute(self, metrics: Metrics) -> dict[str, float]:
+        """The metrics of the merged sums."""
+        raise NotImplementedError
+
+    def predict(self, modules: Modules, batch: Batch) -> list[Prediction]:
+        """One prediction a sample, of numbers, numpy arrays and lists: what evaluation and serving both call."""
+        raise NotImplementedError
+
+    def pictures(self, modules: Modules, batch: Batch) -> dict[str, np.ndarray]:
+        """Named grids for the report: (N, H, W, C) arrays in [0, 1]. None by default."""
+        return {}
+
+
+def sample_normal(batch: Batch, stream: str, shape: tuple[int, ...]) -> Tensor:
+    """Standard normal noise that belongs to the samples: (B, *shape) float32 on the batch's device."""
+    key = batch["key"]
+    words = key.cpu().numpy().view(np.uint64)
+    return torch.from_numpy(keys.normal(keys.derive(words, stream), shape)).to(key.device)
