@@ -1,10 +1,11 @@
 """What a task is: an objective over named modules, in roles and phases.
 
-A model knows shapes, a task knows losses, a trainer knows neither. A task is registered with what the spec's checks need to know
-without torch: `@register_task("name", phases=(...), reads=(...), couples_samples=False)`.
+A model knows shapes, a task knows losses, a trainer knows neither. A task is registered with what the spec's checks
+need to know without torch: `@register_task("name", phases=(...), reads=(...), couples_samples=False)`.
 
-Batch keys: `image` (B, C, H, W) float32; `features` (B, F) float32; `label` (B,) int64; `tokens` (B, T) int64; `attention_mask`
-(B, T) bool, True = keep; `id` (B,) int64; `key` (B,) int64, the bits of the sample's 64-bit random key (see augment/keys.py).
+Batch keys: `image` (B, C, H, W) float32; `features` (B, F) float32; `label` (B,) int64; `tokens` (B, T) int64;
+`attention_mask` (B, T) bool, True = keep; `id` (B,) int64; `key` (B,) int64, the bits of the sample's 64-bit random key
+(see augment/keys.py).
 """
 
 from __future__ import annotations
@@ -26,29 +27,54 @@ Prediction = dict[str, Any]
 
 
 class Metrics:
-    """Sums over samples that merge exactly over uneven shards: float64 arrays that add, and a formula at the end."""
+    """Sums over samples that merge exactly over uneven shards: float64 arrays that add, and a formula at the end.
+
+    For metrics that need every sample at once (retrieval), `collect` keeps rows by sample id and `rows` gives them back
+    in the order of their ids.
+    """
 
     def __init__(self) -> None:
         self.sums: dict[str, np.ndarray] = {}
+        self.collected: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
 
     def add(self, **values: Any) -> None:
         for name, value in values.items():
             array = np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value, np.float64)
             self.sums[name] = self.sums[name] + array if name in self.sums else array
 
-    def merge(self, sums: Mapping[str, np.ndarray]) -> None:
-        self.add(**sums)
+    def collect(self, ids: Tensor, **rows: Tensor) -> None:
+        """Keep one row a sample, float32, under each name."""
+        for name, value in rows.items():
+            part = (ids.cpu().numpy(), value.detach().float().cpu().numpy())
+            self.collected.setdefault(name, []).append(part)
+
+    def rows(self, name: str) -> np.ndarray:
+        """Every row collected under a name, in the order of the samples' ids."""
+        ids, parts = zip(*self.collected[name], strict=True)
+        return np.concatenate(parts)[np.argsort(np.concatenate(ids), kind="stable")]
+
+    def merge(self, other: Metrics | Mapping[str, np.ndarray]) -> None:
+        if not isinstance(other, Metrics):
+            return self.add(**other)
+        self.add(**other.sums)
+        for name, parts in other.collected.items():
+            self.collected.setdefault(name, []).extend(parts)
+        return None
 
 
 class Task:
-    """Base of every objective. Subclasses give `losses` (or `features` and `coupled_losses`), `measure`, `compute` and `predict`."""
+    """Base of every objective. Subclasses give `losses` (or `features` and `coupled_losses`), `measure`, `compute` and
+    `predict`.
+    """
 
     phases: ClassVar[tuple[str, ...]] = ("main",)
     reads: ClassVar[tuple[str, ...]] = ()
     couples_samples: ClassVar[bool] = False
 
     def modules(self, model: nn.Module) -> dict[str, nn.Module]:
-        """The units that an engine wraps, by role name. Names prefix the parameter names in checkpoints, never in bundles."""
+        """The units that an engine wraps, by role name. Names prefix the parameter names in checkpoints, never in
+        bundles.
+        """
         return {"model": model}
 
     def trainable(self, phase: str) -> str:
@@ -83,9 +109,25 @@ class Task:
         """Named grids for the report: (N, H, W, C) arrays in [0, 1]. None by default."""
         return {}
 
+    def dummy_batch(self, num_samples: int, model_args: Mapping[str, Any]) -> Batch:
+        """A batch for a model of these (complete) arguments, made without data from torch's global generator."""
+        raise NotImplementedError
+
 
 def sample_normal(batch: Batch, stream: str, shape: tuple[int, ...]) -> Tensor:
     """Standard normal noise that belongs to the samples: (B, *shape) float32 on the batch's device."""
     key = batch["key"]
     words = key.cpu().numpy().view(np.uint64)
     return torch.from_numpy(keys.normal(keys.derive(words, stream), shape)).to(key.device)
+
+
+def dummy_samples(num_samples: int) -> Batch:
+    """What every batch holds of its samples: `id` and `key`."""
+    ids = np.arange(num_samples, dtype=np.int64)
+    words = keys.sample_keys(0, np.zeros_like(ids), ids)
+    return {"id": torch.from_numpy(ids), "key": torch.from_numpy(words.view(np.int64))}
+
+
+def as_pictures(images: Tensor) -> np.ndarray:
+    """(B, C, H, W) in [0, 1] -> (B, H, W, C) float32 on the CPU."""
+    return images.detach().float().clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()

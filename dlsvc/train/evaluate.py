@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from dlsvc.data.atom import Arrays, Preprocessing, Rows
+from dlsvc.data.tensors import to_tensors
 from dlsvc.tasks.base import Metrics, Task
-from dlsvc.train.loop import tensors
 
 Part = tuple[int, Metrics]
 
@@ -35,7 +35,7 @@ def measure(modules: dict[str, nn.Module], task: Task, batches: Iterable[tuple[i
     with torch.inference_mode():
         for number, arrays in batches:
             metrics = Metrics()
-            task.measure(modules, tensors(arrays, device), metrics)
+            task.measure(modules, to_tensors(arrays, device), metrics)
             parts.append((number, metrics))
     return parts
 
@@ -44,7 +44,7 @@ def conclude(task: Task, parts: Iterable[Part]) -> dict[str, float]:
     """The metrics of all batches."""
     whole = Metrics()
     for _, metrics in sorted(parts, key=lambda part: part[0]):
-        whole.merge(metrics)
+        whole.merge(metrics.sums)
     return {name: float(value) for name, value in task.compute(whole).items()}
 
 

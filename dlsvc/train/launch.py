@@ -53,7 +53,7 @@ def train(spec: TrainSpec, *, run_name: str | None = None, address: str | None =
     (run.path / "CANCEL").unlink(missing_ok=True)
     try:
         job = _prepare(spec, run, home)
-        with cluster(address, cpus=_cpus(spec), home=home), _cancel_on_sigterm(run), Progress(run, job.total_steps, show=show_progress):
+        with cluster(address, cpus=_cpus(spec)), _cancel_on_sigterm(run), Progress(run, job.total_steps, show=show_progress):
             outcome = _fit(job)
         return _conclude(job, outcome, time.time() - began)
     except RunCancelled as error:
@@ -71,8 +71,8 @@ def _open_run(spec: TrainSpec, run_name: str | None, home: Path) -> tuple[TrainS
     if run_name and store.exists(run_name):
         # `auto` was settled when the run began; another number of workers must not settle it anew.
         kept = store.open(run_name).read("spec.json")["batch"]["micro_size"]
-        if spec.batch.micro_size != kept and spec.batch.micro_size_was_auto:
-            spec = spec.with_micro_size(kept)
+        if spec.batch.micro_size != kept:
+            spec = spec.model_copy(update={"batch": spec.batch.model_copy(update={"micro_size": kept})})
     name = run_name or f"{spec.name}-{spec.digest()[:8]}"
     return spec, store.begin(name, spec.dump(), identity(spec))
 

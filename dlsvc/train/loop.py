@@ -6,11 +6,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-import torch
-
-from dlsvc.data.atom import Arrays
 from dlsvc.data.feed_resident import Round
 from dlsvc.data.plan import Plan, fingerprint
+from dlsvc.data.tensors import to_tensors
 from dlsvc.engine.base import Engine
 from dlsvc.engine.check import check_ranks
 from dlsvc.errors import RunCancelled
@@ -75,7 +73,7 @@ class Loop:
         if index is not None:
             self.meter.count(len(arrays["id"]), fingerprint(arrays["position"], arrays["id"]))
         share = self.plan.micro_size / self.plan.global_size if index is not None else 0.0
-        return Atom(index, share, tensors(arrays, self.engine.place.device))
+        return Atom(index, share, to_tensors(arrays, self.engine.place.device))
 
     def _after(self, step: int, start: int) -> None:
         """Steps done: report, check, save, evaluate, and stop if asked to."""
@@ -93,8 +91,3 @@ class Loop:
         if cancelled and step < self.pace.total:
             raise RunCancelled(f"cancelled at step {step}; the same command resumes it")
 
-
-def tensors(arrays: Arrays, device: torch.device) -> dict[str, torch.Tensor]:
-    """Arrays of an atom as tensors on the device; read-only ones (shared memory) are copied."""
-    ready = {name: array if array.flags.writeable else array.copy() for name, array in arrays.items() if name != "position"}
-    return {name: torch.from_numpy(array).to(device) for name, array in ready.items()}

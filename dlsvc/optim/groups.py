@@ -1,0 +1,79 @@
+"""Parameters by glob: groups with their own learning rate and decay, and freezing. A glob that matches nothing is an
+error.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import nn
+
+from dlsvc.errors import UsageError
+
+NamedParameters = Sequence[tuple[str, nn.Parameter]]
+
+
+class GroupOptions(Protocol):
+    """What a spec says of a group: globs, and what differs. A weight decay of None is the optimizer's own."""
+
+    @property
+    def params(self) -> Sequence[str]: ...
+    @property
+    def lr_factor(self) -> float: ...
+    @property
+    def weight_decay(self) -> float | None: ...
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters, in the model's order, with their learning rate's factor and their weight decay."""
+
+    parameters: tuple[nn.Parameter, ...]
+    lr_factor: float
+    weight_decay: float
+
+
+def matching(globs: Iterable[str], names: Sequence[str], *, where: str) -> set[str]:
+    """The names that any glob matches. Raises UsageError naming a glob that matches none, and the names closest to it."""
+    found: set[str] = set()
+    for glob in globs:
+        hits = [name for name in names if fnmatch.fnmatchcase(name, glob)]
+        if not hits:
+            raise UsageError(f"{where}: {glob!r} matches no parameter; {_closest(glob, names)}")
+        found.update(hits)
+    return found
+
+
+def split(named: NamedParameters, groups: Sequence[GroupOptions], weight_decay: float) -> list[Group]:
+    """Trainable parameters into groups: a parameter belongs to the first group that matches it, the rest to a last one."""
+    names = [name for name, _ in named]
+    left = {name: parameter for name, parameter in named if parameter.requires_grad}
+    found = []
+    for place, options in enumerate(groups):
+        hits = matching(options.params, names, where=f"optim.groups[{place}].params")
+        taken = tuple(left.pop(name) for name in names if name in hits and name in left)
+        decay = weight_decay if options.weight_decay is None else options.weight_decay
+        found.append(Group(taken, options.lr_factor, decay))
+    found.append(Group(tuple(left.values()), 1.0, weight_decay))
+    return [group for group in found if group.parameters]
+
+
+def freeze(model: nn.Module, globs: Sequence[str]) -> None:
+    """Take the matched parameters out of training."""
+    named = dict(model.named_parameters())
+    for name in matching(globs, list(named), where="freeze"):
+        named[name].requires_grad_(False)
+
+
+def _closest(glob: str, names: Sequence[str]) -> str:
+    """The names most like a glob's text; the first ones when none is."""
+    close = difflib.get_close_matches(glob.replace("*", ""), names, n=3, cutoff=0.4)
+    return (
+        f"close ones: {', '.join(close)}"
+        if close
+        else f"there are {', '.join(names[:6])}{' ...' if len(names) > 6 else ''}"
+    )

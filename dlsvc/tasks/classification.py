@@ -1,0 +1,105 @@
+"""Classification: one label a sample, by cross-entropy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dlsvc.errors import UsageError
+from dlsvc.registry import register_task
+from dlsvc.tasks.base import Batch, Losses, Metrics, Modules, Prediction, Report, Task, as_pictures, dummy_samples
+
+# Top-5 accuracy says something from six classes on.
+_TOP = 5
+_NUM_PICTURES = 16
+
+
+@register_task("classification", reads=("image|features", "label"))
+class Classification(Task):
+    """Softmax cross-entropy over logits (B, num_classes). Metrics: accuracy, top5 (six classes or more), macro_f1,
+    loss.
+    """
+
+    def __init__(self, *, label_smoothing: float = 0.0) -> None:
+        if not 0.0 <= label_smoothing < 1.0:
+            raise UsageError(f"label_smoothing must be in [0, 1), not {label_smoothing}")
+        self.label_smoothing = label_smoothing
+
+    def losses(self, modules: Modules, batch: Batch, phase: str) -> tuple[Losses, Report]:
+        logits = _logits(modules, batch)
+        loss = F.cross_entropy(logits, batch["label"], label_smoothing=self.label_smoothing)
+        accuracy = (logits.detach().argmax(1) == batch["label"]).float().mean()
+        return {"cross_entropy": loss}, {"accuracy": accuracy}
+
+    def measure(self, modules: Modules, batch: Batch, metrics: Metrics) -> None:
+        logits, label = _logits(modules, batch), batch["label"]
+        num_classes = logits.shape[1]
+        guess = logits.argmax(1)
+        metrics.add(
+            count=len(label),
+            loss=F.cross_entropy(logits.double(), label, reduction="sum"),
+            correct=torch.bincount(label[guess == label], minlength=num_classes),
+            actual=torch.bincount(label, minlength=num_classes),
+            guessed=torch.bincount(guess, minlength=num_classes),
+        )
+        if num_classes > _TOP:
+            metrics.add(top5=(logits.topk(_TOP, dim=1).indices == label[:, None]).any(1).sum())
+
+    def compute(self, metrics: Metrics) -> dict[str, float]:
+        sums, count = metrics.sums, float(metrics.sums["count"])
+        found = {
+            "accuracy": float(sums["correct"].sum()) / count,
+            "loss": float(sums["loss"]) / count,
+            "macro_f1": _macro_f1(sums),
+        }
+        if "top5" in sums:
+            found["top5"] = float(sums["top5"]) / count
+        return found
+
+    def predict(self, modules: Modules, batch: Batch) -> list[Prediction]:
+        scores = _logits(modules, batch).softmax(1).cpu().numpy()
+        return [{"label_id": int(row.argmax()), "scores": row} for row in scores]
+
+    def pictures(self, modules: Modules, batch: Batch) -> dict[str, np.ndarray]:
+        """The images that the model is most sure of and wrong about."""
+        if "image" not in batch:
+            return {}
+        scores, guess = _logits(modules, batch).softmax(1).max(1)
+        wrong = torch.nonzero(guess != batch["label"]).flatten()
+        worst = wrong[scores[wrong].argsort(descending=True)][:_NUM_PICTURES]
+        return {"confident_mistakes": as_pictures(_stretched(batch["image"][worst]))} if len(worst) else {}
+
+    def dummy_batch(self, num_samples: int, model_args: Mapping[str, Any]) -> Batch:
+        label = torch.randint(0, int(model_args["num_classes"]), (num_samples,))
+        return {**_dummy_input(num_samples, model_args), "label": label, **dummy_samples(num_samples)}
+
+
+def _logits(modules: Modules, batch: Batch) -> Tensor:
+    """(B, num_classes), float32 whatever the precision of the forward pass."""
+    logits: Tensor = modules["model"](batch["image"] if "image" in batch else batch["features"])
+    return logits.float()
+
+
+def _macro_f1(sums: Mapping[str, np.ndarray]) -> float:
+    """The mean over classes that occur or were guessed of 2 TP / (actual + guessed)."""
+    total = sums["actual"] + sums["guessed"]
+    return float((2 * sums["correct"][total > 0] / total[total > 0]).mean())
+
+
+def _stretched(images: Tensor) -> Tensor:
+    """Normalised images (B, C, H, W) to [0, 1], each by its own range: the task doesn't know the mean and deviation."""
+    low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
+    return (images - low) / (high - low).clamp(min=1e-6)
+
+
+def _dummy_input(num_samples: int, model_args: Mapping[str, Any]) -> Batch:
+    if "image_size" in model_args:
+        size = int(model_args["image_size"])
+        return {"image": torch.randn(num_samples, int(model_args["in_channels"]), size, size)}
+    width = model_args["num_features"] if "num_features" in model_args else model_args["in_features"]
+    return {"features": torch.randn(num_samples, int(width))}

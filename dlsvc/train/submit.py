@@ -1,0 +1,65 @@
+"""[R] Submit a run to a cluster through the Ray Jobs API: the spec travels, the cluster has the rest."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dlsvc.errors import ClusterUnreachable, NotFound, RunCancelled, RunFailed
+from dlsvc.spec.load import load
+
+
+def submit(path: str, overrides: Sequence[str], *, address: str, run_name: str | None, follow: bool) -> dict[str, Any]:
+    """Send a train spec, checked here first, as a job whose driver runs on the cluster. Returns the job's id, and its result when followed."""
+    load(path, overrides)
+    client = _client(address)
+    body = base64.b64encode(Path(path).read_bytes()).decode()
+    arguments = [*overrides, *(["--name", run_name] if run_name else []), "--address", "auto", "--json"]
+    entrypoint = f"printf %s {body} | base64 -d > job-spec.yaml && dlsvc train job-spec.yaml {shlex.join(arguments)}"
+    job = client.submit_job(entrypoint=entrypoint, metadata={"dlsvc": "train", "spec": Path(path).name, "run": run_name or ""})
+    found = {"job": job, "address": address, "status": "submitted"}
+    return {**found, **_follow(client, job)} if follow else found
+
+
+def _client(address: str) -> Any:
+    from ray.job_submission import JobSubmissionClient
+
+    try:
+        return JobSubmissionClient(address)
+    except (ConnectionError, RuntimeError) as error:
+        raise ClusterUnreachable(f"no Ray dashboard answers at {address}: {error}") from error
+
+
+def _follow(client: Any, job: str) -> dict[str, Any]:
+    """Print the job's output until it ends; its last line is the result."""
+    last = asyncio.run(_tail(client, job))
+    status = client.get_job_status(job).value
+    if status == "STOPPED":
+        raise RunCancelled(f"job {job} was stopped; submit it again to resume")
+    if status != "SUCCEEDED":
+        raise RunFailed(f"job {job} ended {status}: {client.get_job_info(job).message}")
+    return dict(json.loads(last))
+
+
+async def _tail(client: Any, job: str) -> str:
+    last = ""
+    async for text in client.tail_job_logs(job):
+        sys.stderr.write(text)
+        lines = [line for line in text.splitlines() if line.startswith("{")]
+        last = lines[-1] if lines else last
+    return last
+
+
+def stop_job(address: str, job: str) -> None:
+    """Cancel a submitted job; its run can be resumed by submitting it again."""
+    client = _client(address)
+    try:
+        client.stop_job(job)
+    except RuntimeError as error:
+        raise NotFound(f"no job {job!r} at {address}: {error}") from error

@@ -1,0 +1,50 @@
+"""Run a function in several processes that form a gloo group, as Ray Train's workers do, without Ray."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def run_group(world_size: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """What each rank's `function(rank, world_size, *arguments)` returns, in rank order. A rank's failure is raised here."""
+    context = multiprocessing.get_context("spawn")
+    answers: Any = context.Queue()
+    port = free_port()
+    processes = [context.Process(target=_member, args=(rank, world_size, port, function, arguments, answers)) for rank in range(world_size)]
+    for process in processes:
+        process.start()
+    try:
+        found = dict(answers.get(timeout=180) for _ in processes)
+    finally:
+        for process in processes:
+            process.join(timeout=10)
+            process.kill()
+    failures = [str(value) for value in found.values() if isinstance(value, RuntimeError)]
+    assert not failures, "\n".join(failures)
+    return [found[rank] for rank in range(world_size)]
+
+
+def _member(rank: int, world_size: int, port: int, function: Callable[..., Any], arguments: tuple[Any, ...], answers: Any) -> None:
+    place = {"RANK": rank, "WORLD_SIZE": world_size, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in place.items()})
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=world_size)
+    try:
+        answers.put((rank, function(rank, world_size, *arguments)))
+    except BaseException:
+        answers.put((rank, RuntimeError(traceback.format_exc())))
+    finally:
+        torch.distributed.destroy_process_group()

@@ -1,0 +1,91 @@
+"""One model under any strategy; with exact reduction, for any number of workers."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from dlsvc.engine.base import Place
+from dlsvc.engine.check import check_ranks
+from dlsvc.engine.exact import exact_norm, exact_sum
+from dlsvc.errors import RanksDiverged
+from tests.engine.network import Setting, advance, build, digest, trained
+from tests.engine.processes import run_group
+
+STRATEGIES = ("ddp", "fsdp", "zero1", "zero2", "zero3")
+
+
+@pytest.mark.parametrize("setting", [Setting(micro_size=16), Setting(micro_size=8, clip=0.5, ema=0.9)], ids=["one-atom", "accumulated-clipped-averaged"])
+def test_strategies_give_one_digest_at_two_workers(setting: Setting) -> None:
+    settings = [Setting(strategy, setting.micro_size, clip=setting.clip, ema=setting.ema) for strategy in STRATEGIES]
+    digests = run_group(2, trained, settings)[0]
+    assert dict(zip(STRATEGIES, digests, strict=True)) == dict.fromkeys(STRATEGIES, digests[0])
+
+
+def test_exact_reduction_gives_one_digest_for_any_number_of_workers() -> None:
+    setting = Setting("ddp", micro_size=4, exact=True, clip=0.5, ema=0.9)
+    alone = run_group(1, trained, [Setting("plain", micro_size=4, exact=True, clip=0.5, ema=0.9)])[0]
+    assert [run_group(count, trained, [setting])[0] for count in (2, 3)] == [alone, alone]
+
+
+def test_float_reduction_needs_the_same_number_of_workers() -> None:
+    """The contrast that makes the exact test mean something: float sums do depend on the number of workers."""
+    alone = run_group(1, trained, [Setting("plain", micro_size=4)])[0]
+    assert run_group(2, trained, [Setting("ddp", micro_size=4)])[0] != alone
+
+
+def test_exact_sum_is_the_sum_in_any_order() -> None:
+    generator = torch.Generator().manual_seed(0)
+    terms = [torch.randn(1000, generator=generator) * 10.0**power for power in range(-3, 3)]
+    like = [torch.empty(400), torch.empty(20, 30)]
+    forward = exact_sum(terms, like=like, num_terms=6)
+    backward = exact_sum(terms[::-1], like=like, num_terms=6)
+    expected = torch.stack(terms).double().sum(0)
+    assert all(torch.equal(a, b) for a, b in zip(forward, backward, strict=True))
+    assert torch.allclose(torch.cat([part.reshape(-1) for part in forward]).double(), expected, rtol=1e-7, atol=1e-9)
+
+
+def test_exact_sum_spreads_non_finite_terms() -> None:
+    total = exact_sum([torch.tensor([1.0, math.inf]), torch.tensor([1.0, 1.0])], like=[torch.empty(2)], num_terms=2)
+    assert torch.isnan(total[0]).all()
+
+
+def test_exact_norm_does_not_depend_on_the_pieces() -> None:
+    values = torch.randn(999, generator=torch.Generator().manual_seed(2))
+    device = torch.device("cpu")
+    norms = [exact_norm(values.split(size), num_elements=999, device=device) for size in (1, 7, 999)]
+    assert norms[0] == norms[1] == norms[2]
+    assert float(norms[0]) == pytest.approx(float(values.double().norm()), rel=1e-9)
+
+
+def _check_after_a_fault(rank: int, world_size: int, broken: bool) -> bool:
+    setting = Setting("ddp", micro_size=16)
+    engine = build(setting, rank, world_size)
+    if broken and rank == 1:
+        # The fault: this rank's reduced gradients never reach it.
+        engine._reduce_round = lambda phase: engine._totals.__setitem__(phase.name, [p.grad * 0.5 for p in engine._parameters(phase)])
+    advance(engine, setting, 0, 1)
+    try:
+        check_ranks(engine, 1)
+    except RanksDiverged as error:
+        return "rank 1" in str(error)
+    return False
+
+
+@pytest.mark.parametrize("broken", [True, False])
+def test_check_finds_ranks_that_diverged(broken: bool) -> None:
+    assert run_group(2, _check_after_a_fault, broken) == [broken, broken]
+
+
+def test_dropout_belongs_to_the_atom() -> None:
+    """Two engines at the same place draw the same, at another seed of the weights too."""
+    digests = []
+    for _ in range(2):
+        engine = build(Setting("plain"), 0, 1)
+        torch.rand(17)
+        advance(engine, Setting("plain"))
+        digests.append(digest(engine))
+    assert digests[0] == digests[1]
+    assert Place().world_size == 1
