@@ -38,7 +38,9 @@ class Group:
 
 
 def matching(globs: Iterable[str], names: Sequence[str], *, where: str) -> set[str]:
-    """The names that any glob matches. Raises UsageError naming a glob that matches none, and the names closest to it."""
+    """The names that any glob matches. Raises UsageError naming a glob that matches none, and the names closest to
+    it.
+    """
     found: set[str] = set()
     for glob in globs:
         hits = [name for name in names if fnmatch.fnmatchcase(name, glob)]
@@ -49,7 +51,9 @@ def matching(globs: Iterable[str], names: Sequence[str], *, where: str) -> set[s
 
 
 def split(named: NamedParameters, groups: Sequence[GroupOptions], weight_decay: float) -> list[Group]:
-    """Trainable parameters into groups: a parameter belongs to the first group that matches it, the rest to a last one."""
+    """Trainable parameters into groups: a parameter belongs to the first group that matches it, the rest to a last
+    one.
+    """
     names = [name for name, _ in named]
     left = {name: parameter for name, parameter in named if parameter.requires_grad}
     found = []

@@ -54,7 +54,9 @@ def factor(curve: Curve, step: int, *, total_steps: int, warmup_steps: int, fina
 
 
 def build_schedule(options: ScheduleOptions, total_steps: int) -> Callable[[int], float]:
-    """The schedule of a spec over `total_steps`. Raises UsageError for an unknown name or a warm-up as long as the run."""
+    """The schedule of a spec over `total_steps`. Raises UsageError for an unknown name or a warm-up as long as the
+    run.
+    """
     if options.name not in CURVES:
         raise UsageError(f"no schedule is called {options.name!r}{did_you_mean(options.name, CURVES)}")
     if options.warmup_steps < 0 or (options.warmup_steps and options.warmup_steps >= total_steps):

@@ -86,7 +86,9 @@ class Task:
         raise NotImplementedError
 
     def features(self, modules: Modules, batch: Batch) -> dict[str, Tensor]:
-        """For tasks with `couples_samples`: per-sample features (B, D), and shared scalars (0-d) that the loss needs."""
+        """For tasks with `couples_samples`: per-sample features (B, D), and shared scalars (0-d) that the loss
+        needs.
+        """
         raise NotImplementedError
 
     def coupled_losses(self, features: dict[str, Tensor]) -> tuple[Losses, Report]:

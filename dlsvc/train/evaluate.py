@@ -44,7 +44,7 @@ def conclude(task: Task, parts: Iterable[Part]) -> dict[str, float]:
     """The metrics of all batches."""
     whole = Metrics()
     for _, metrics in sorted(parts, key=lambda part: part[0]):
-        whole.merge(metrics.sums)
+        whole.merge(metrics)
     return {name: float(value) for name, value in task.compute(whole).items()}
 
 

@@ -18,25 +18,19 @@ import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer
 
-from dlsvc.augment.registry import build_augmentations
-from dlsvc.data.atom import AtomBuilder
-from dlsvc.data.feed_resident import Round, resident_feed
-from dlsvc.data.preprocess import Preprocess, build_preprocess
 from dlsvc.data.source import ResidentTable, open_source
 from dlsvc.errors import DlsvcError, RunCancelled, RunFailed
-from dlsvc.spec.load import identity, resolve
 from dlsvc.spec.schema import TrainSpec
 from dlsvc.store import checkpoint
 from dlsvc.store.home import home as home_of
-from dlsvc.store.runs import CANCELLED, FAILED, FINISHED, Run, RunStore
+from dlsvc.store.runs import CANCELLED, FAILED, FINISHED, Run
 from dlsvc.train.cluster import cluster
 from dlsvc.train.job import Job
+from dlsvc.train.prepare import atom_builder, open_run, prepare_job, resident
 from dlsvc.train.progress import Progress
 from dlsvc.train.report import write_report
 from dlsvc.train.worker import FATAL, work
 
-# What fits comfortably beside the model in every worker is kept in memory.
-RESIDENT_BYTES = 1 << 30
 # Logical CPUs for the data pipeline and Ray's own actors, beside the workers'.
 SPARE_CPUS = 2
 
@@ -44,7 +38,7 @@ SPARE_CPUS = 2
 def train(spec: TrainSpec, *, run_name: str | None = None, address: str | None = None, show_progress: bool = True) -> dict[str, Any]:
     """Run a train spec to a published model, resuming where a run of that name stopped. Returns what `--json` prints."""
     home = home_of(spec.storage)
-    spec, run = _open_run(spec, run_name, home)
+    spec, run = open_run(spec, run_name, home)
     if run.status()["status"] == FINISHED:
         return run.read("result.json")
     began = time.time()
@@ -52,7 +46,7 @@ def train(spec: TrainSpec, *, run_name: str | None = None, address: str | None =
     (run.path / FATAL).unlink(missing_ok=True)
     (run.path / "CANCEL").unlink(missing_ok=True)
     try:
-        job = _prepare(spec, run, home)
+        job = prepare_job(spec, run, home)
         with cluster(address, cpus=_cpus(spec)), _cancel_on_sigterm(run), Progress(run, job.total_steps, show=show_progress):
             outcome = _fit(job)
         return _conclude(job, outcome, time.time() - began)
@@ -62,38 +56,6 @@ def train(spec: TrainSpec, *, run_name: str | None = None, address: str | None =
     except DlsvcError as error:
         run.mark(FAILED, str(error))
         raise
-
-
-def _open_run(spec: TrainSpec, run_name: str | None, home: Path) -> tuple[TrainSpec, Run]:
-    """The run that this spec and name mean, and the spec with `auto` settled as when the run began."""
-    store = RunStore(home)
-    spec = resolve(spec)
-    if run_name and store.exists(run_name):
-        # `auto` was settled when the run began; another number of workers must not settle it anew.
-        kept = store.open(run_name).read("spec.json")["batch"]["micro_size"]
-        if spec.batch.micro_size != kept:
-            spec = spec.model_copy(update={"batch": spec.batch.model_copy(update={"micro_size": kept})})
-    name = run_name or f"{spec.name}-{spec.digest()[:8]}"
-    return spec, store.begin(name, spec.dump(), identity(spec))
-
-
-def _prepare(spec: TrainSpec, run: Run, home: Path) -> Job:
-    """What the data is, settled once on the driver."""
-    source = open_source(spec.data, home)
-    table = source.table("train")
-    preprocess = build_preprocess(spec.data, source)
-    feed = spec.data.feed if spec.data.feed != "auto" else "resident" if table.nbytes <= RESIDENT_BYTES else "stream"
-    return Job(
-        spec=spec,
-        identity=identity(spec),
-        run_path=str(run.path),
-        home=str(home),
-        preprocess=preprocess.to_json(),
-        classes=preprocess.classes,
-        num_samples=len(table),
-        data_fingerprint=table.fingerprint,
-        feed=feed,
-    )
 
 
 def _fit(job: Job) -> dict[str, Any]:
@@ -110,7 +72,7 @@ def _fit(job: Job) -> dict[str, Any]:
     if job.feed == "stream":
         settings |= _stream_settings(job)
     else:
-        settings["train_loop_config"]["columns"] = ray.put(_columns(job))
+        settings["train_loop_config"]["columns"] = ray.put(open_source(job.spec.data, Path(job.home)).table("train").arrays())
     try:
         return TorchTrainer(_worker, **settings).fit().return_value or {}
     except TrainingFailedError as error:
@@ -126,33 +88,13 @@ def _worker(config: dict[str, Any]) -> dict[str, Any]:
 
         return work(job, lambda job, start, rank, world: stream_feed(ray.train.get_dataset_shard("train"), start))
     table = ResidentTable(ray.get(config["columns"]))
-    return work(job, functools.partial(_resident, table))
-
-
-def _resident(table: ResidentTable, job: Job, start: int, rank: int, world_size: int) -> Iterator[Round]:
-    return resident_feed(_builder(job, table), start=start, stop=job.total_steps, rank=rank, world_size=world_size)
-
-
-def _columns(job: Job) -> dict[str, Any]:
-    """The training split's columns, decoded once, for all workers to map."""
-    return open_source(job.spec.data, Path(job.home)).table("train").arrays()
-
-
-def _builder(job: Job, table: Any = None) -> AtomBuilder:
-    data = job.spec.data
-    table = table if table is not None else open_source(data, Path(job.home)).table("train")
-    quarantine = functools.partial(_quarantine, job.run)
-    return AtomBuilder(job.plan, table, Preprocess.from_json(job.preprocess), build_augmentations(data.augment), data.max_bad_fraction, quarantine)
-
-
-def _quarantine(run: Run, bad: Any) -> None:
-    run.append("quarantine.jsonl", {"id": bad.id, "uri": bad.uri, "reason": bad.reason})
+    return work(job, functools.partial(resident, table))
 
 
 def _stream_settings(job: Job) -> dict[str, Any]:
     from dlsvc.data.feed_stream import PlannedData, StreamSource
 
-    source = StreamSource(job.plan, job.total_steps, functools.partial(_builder, job), functools.partial(_cursor, job))
+    source = StreamSource(job.plan, job.total_steps, functools.partial(atom_builder, job), functools.partial(_cursor, job))
     return {"datasets": {"train": ray.data.range(1)}, "dataset_config": PlannedData(source)}
 
 

@@ -1,0 +1,307 @@
+"""Model directories of other libraries: weights in safetensors, and a config.json in their words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from dlsvc.errors import DataError, NotFound, Refused, UsageError
+from dlsvc.registry import REQUIRED, Argument, resolve
+from dlsvc.store.keymaps import LAYOUTS, Tensors, export_weights, import_weights
+
+_CONFIG, _WEIGHTS = "config.json", "model.safetensors"
+Args = Mapping[str, Any]
+
+# transformers reads this end-of-text id as "the largest id in the text", for the sake of old files.
+_LEGACY_EOS_ID = 2
+_TIMM_NORM_EPS = 1e-6
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A model from elsewhere: its name here, its arguments, its weights under our names, its classes."""
+
+    model: str
+    args: dict[str, Any]
+    weights: Tensors
+    classes: tuple[str, ...]
+
+
+def export_directory(
+    target: Path, library: str, model: str, *, args: Args, weights: Mapping[str, Tensor], classes: Sequence[str] = ()
+) -> None:
+    """Write a model so that the library loads it: `from_pretrained(target)`, or timm's `local-dir:target`."""
+    layout = f"{library}/{model}"
+    if layout not in LAYOUTS:
+        known = sorted(name.split("/")[0] for name in LAYOUTS if name.endswith(f"/{model}"))
+        raise UsageError(f"{model} has no {library} layout; it can be exported to: {', '.join(known) or 'none'}")
+    whole = complete_arguments(model, args)
+    if layout == "transformers/clip":
+        whole, weights = _with_readable_eos(whole, weights)
+    config = _EXPORTS[layout](whole, classes)
+    tensors = export_weights(layout, weights)
+    if target.exists() and any(target.iterdir()):
+        raise Refused(f"{target} is not empty; export to a new directory")
+    target.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, target / _WEIGHTS, metadata={"format": "pt"})
+    (target / _CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def import_directory(source: Path) -> Imported:
+    """Read a model directory of transformers or timm. Raises DataError saying what doesn't fit; nothing is
+    unpickled.
+    """
+    if not (source / _CONFIG).is_file():
+        raise NotFound(f"{source} holds no model: {_CONFIG} is missing")
+    config = json.loads((source / _CONFIG).read_text(encoding="utf-8"))
+    layout = layout_of(config)
+    tensors: Tensors = {}
+    for path in sorted(source.glob("*.safetensors")):
+        tensors |= load_file(path)
+    if not tensors:
+        raise DataError(
+            f"{source} holds no .safetensors file; other formats would have to be unpickled, which is unsafe"
+        )
+    weights = import_weights(layout, tensors)
+    args = _IMPORTS[layout](config)
+    if layout.endswith("/vit") and "head.weight" not in weights:
+        args["num_classes"] = 0
+    return Imported(layout.split("/")[1], args, weights, _class_names(config) if args.get("num_classes") else ())
+
+
+def layout_of(config: Args) -> str:
+    """Which layout a config.json belongs to."""
+    if str(config.get("architecture", "")).startswith("vit_"):
+        return "timm/vit"
+    layout = f"transformers/{config.get('model_type')}"
+    if layout in LAYOUTS:
+        return layout
+    kind = config.get("model_type") or config.get("architecture")
+    raise DataError(f"models of type {kind!r} can't be imported; known: {', '.join(sorted(LAYOUTS))}")
+
+
+def complete_arguments(model: str, args: Args) -> dict[str, Any]:
+    """A model's arguments with every default filled in, also within parts."""
+    entry = resolve("model", model)
+    found: dict[str, Any] = {}
+    for argument in entry.arguments:
+        value = args.get(argument.name, argument.default)
+        part = entry.parts.get(argument.annotation)
+        found[argument.name] = {**_defaults(part), **value} if part else value
+    return found
+
+
+def _defaults(part: tuple[Argument, ...]) -> dict[str, Any]:
+    return {argument.name: argument.default for argument in part if argument.default is not REQUIRED}
+
+
+def _labels(classes: Sequence[str], num_classes: int) -> dict[str, Any]:
+    names = list(classes) or [f"LABEL_{place}" for place in range(num_classes)]
+    return {
+        "id2label": {str(place): name for place, name in enumerate(names)},
+        "label2id": {name: place for place, name in enumerate(names)},
+    }
+
+
+def _class_names(config: Args) -> tuple[str, ...]:
+    labels = config.get("id2label") or dict(enumerate(config.get("label_names", ())))
+    return tuple(labels[key] for key in sorted(labels, key=int))
+
+
+def _export_transformers_vit(args: Args, classes: Sequence[str]) -> dict[str, Any]:
+    _refuse_clip_tower(args)
+    head = args["num_classes"]
+    return {
+        "architectures": ["ViTForImageClassification" if head else "ViTModel"],
+        "model_type": "vit",
+        "dtype": "float32",
+        "image_size": args["image_size"],
+        "patch_size": args["patch_size"],
+        "num_channels": args["in_channels"],
+        **_transformers_width(args),
+        "layer_norm_eps": args["norm_eps"],
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": args["dropout"],
+        "attention_probs_dropout_prob": args["dropout"],
+        "qkv_bias": True,
+        **(_labels(classes, head) if head else {}),
+    }
+
+
+def _import_transformers_vit(config: Args) -> dict[str, Any]:
+    _require(config, "hidden_act", ("gelu",))
+    _require(config, "qkv_bias", (True,))
+    return {
+        "image_size": config.get("image_size", 224),
+        "patch_size": config.get("patch_size", 16),
+        "in_channels": config.get("num_channels", 3),
+        **_our_width(config, width=768, layers=12, heads=12, hidden=3072),
+        "dropout": config.get("hidden_dropout_prob", 0.0),
+        "num_classes": len(config.get("id2label") or (0, 1)),
+        "norm_eps": config.get("layer_norm_eps", 1e-12),
+    }
+
+
+def _export_timm_vit(args: Args, classes: Sequence[str]) -> dict[str, Any]:
+    _refuse_clip_tower(args)
+    if args["norm_eps"] != _TIMM_NORM_EPS:
+        raise Refused(f"timm's ViT has norm_eps {_TIMM_NORM_EPS}, this model has {args['norm_eps']}")
+    size = (args["in_channels"], args["image_size"], args["image_size"])
+    return {
+        "architecture": "vit_base_patch16_224",
+        "num_classes": args["num_classes"],
+        "num_features": args["d_model"],
+        "global_pool": "token",
+        "model_args": {
+            "img_size": args["image_size"],
+            "patch_size": args["patch_size"],
+            "in_chans": args["in_channels"],
+            "embed_dim": args["d_model"],
+            "depth": args["num_layers"],
+            "num_heads": args["num_heads"],
+            "mlp_ratio": args["mlp_ratio"],
+        },
+        "label_names": list(classes),
+        "pretrained_cfg": {"input_size": size, "first_conv": "patch_embed.proj", "classifier": "head"},
+    }
+
+
+def _import_timm_vit(config: Args) -> dict[str, Any]:
+    given = config.get("model_args")
+    if given is None:
+        raise DataError(f"config.json of {config.get('architecture')!r} has no model_args; export it again with them")
+    return {
+        "image_size": given.get("img_size", 224),
+        "patch_size": given.get("patch_size", 16),
+        "in_channels": given.get("in_chans", 3),
+        "d_model": given.get("embed_dim", 768),
+        "num_layers": given.get("depth", 12),
+        "num_heads": given.get("num_heads", 12),
+        "mlp_ratio": given.get("mlp_ratio", 4.0),
+        "num_classes": config["num_classes"],
+    }
+
+
+def _export_transformers_clip(args: Args, classes: Sequence[str]) -> dict[str, Any]:
+    vision, text, width = args["vision"], args["text"], args["embed_dim"]
+    shared = {
+        "hidden_act": "quick_gelu" if args["quick_gelu"] else "gelu",
+        "layer_norm_eps": args["norm_eps"],
+        "attention_dropout": args["dropout"],
+        "projection_dim": width,
+    }
+    return {
+        "architectures": ["CLIPModel"],
+        "model_type": "clip",
+        "dtype": "float32",
+        "projection_dim": width,
+        "vision_config": {
+            "model_type": "clip_vision_model",
+            "image_size": vision["image_size"],
+            "patch_size": vision["patch_size"],
+            "num_channels": vision["in_channels"],
+            **_transformers_width(vision),
+            **shared,
+        },
+        "text_config": {
+            "model_type": "clip_text_model",
+            "vocab_size": text["vocab_size"],
+            "max_position_embeddings": text["max_seq_len"],
+            **_transformers_width(text),
+            **shared,
+            "pad_token_id": 0,
+            "bos_token_id": 1,
+            "eos_token_id": text["eos_id"],
+        },
+    }
+
+
+def _import_transformers_clip(config: Args) -> dict[str, Any]:
+    vision, text = dict(config.get("vision_config") or {}), dict(config.get("text_config") or {})
+    for part in (vision, text):
+        _require(part, "hidden_act", ("gelu", "quick_gelu"))
+    vocab_size = text.get("vocab_size", 49408)
+    eos_id = text.get("eos_token_id", 49407)
+    return {
+        "embed_dim": config.get("projection_dim", 512),
+        "vision": {
+            "image_size": vision.get("image_size", 224),
+            "patch_size": vision.get("patch_size", 32),
+            "in_channels": vision.get("num_channels", 3),
+            **_our_width(vision, width=768, layers=12, heads=12, hidden=3072),
+        },
+        "text": {
+            "vocab_size": vocab_size,
+            "max_seq_len": text.get("max_position_embeddings", 77),
+            **_our_width(text, width=512, layers=12, heads=8, hidden=2048),
+            "eos_id": vocab_size - 1 if eos_id == _LEGACY_EOS_ID else eos_id,
+        },
+        "quick_gelu": vision.get("hidden_act", "quick_gelu") == "quick_gelu",
+        "dropout": vision.get("attention_dropout", 0.0),
+        "norm_eps": vision.get("layer_norm_eps", 1e-5),
+    }
+
+
+def _with_readable_eos(args: dict[str, Any], weights: Mapping[str, Tensor]) -> tuple[dict[str, Any], Tensors]:
+    """A text tower whose end-of-text id is 2 gets it again as one more id at the vocabulary's end, since transformers
+    can't read out at id 2. Exported texts must end with that one."""
+    text = args["text"]
+    if text["eos_id"] != _LEGACY_EOS_ID:
+        return args, dict(weights)
+    table = weights["text_encoder.tokens.weight"]
+    grown = torch.cat([table, table[_LEGACY_EOS_ID : _LEGACY_EOS_ID + 1]])
+    size = text["vocab_size"]
+    return (
+        {**args, "text": {**text, "vocab_size": size + 1, "eos_id": size}},
+        {**weights, "text_encoder.tokens.weight": grown},
+    )
+
+
+def _transformers_width(args: Args) -> dict[str, Any]:
+    return {
+        "hidden_size": args["d_model"],
+        "num_hidden_layers": args["num_layers"],
+        "num_attention_heads": args["num_heads"],
+        "intermediate_size": round(args["d_model"] * args["mlp_ratio"]),
+    }
+
+
+def _our_width(config: Args, *, width: int, layers: int, heads: int, hidden: int) -> dict[str, Any]:
+    """Our names of a stack's sizes; theirs default to these."""
+    d_model = config.get("hidden_size", width)
+    return {
+        "d_model": d_model,
+        "num_layers": config.get("num_hidden_layers", layers),
+        "num_heads": config.get("num_attention_heads", heads),
+        "mlp_ratio": config.get("intermediate_size", hidden) / d_model,
+    }
+
+
+def _require(config: Args, name: str, allowed: tuple[Any, ...]) -> None:
+    value = config.get(name, allowed[-1])
+    if value not in allowed:
+        raise DataError(f"config.json says {name} {value!r}; only {', '.join(map(repr, allowed))} can be imported")
+
+
+def _refuse_clip_tower(args: Args) -> None:
+    if args["embedding_norm"] or not args["patch_bias"] or args["activation"] != "gelu":
+        raise Refused("a ViT with embedding_norm, without patch_bias or with quick_gelu has no layout of its own")
+
+
+_EXPORTS: dict[str, Callable[[Args, Sequence[str]], dict[str, Any]]] = {
+    "transformers/vit": _export_transformers_vit,
+    "transformers/clip": _export_transformers_clip,
+    "timm/vit": _export_timm_vit,
+}
+_IMPORTS: dict[str, Callable[[Args], dict[str, Any]]] = {
+    "transformers/vit": _import_transformers_vit,
+    "transformers/clip": _import_transformers_clip,
+    "timm/vit": _import_timm_vit,
+}

@@ -1,0 +1,114 @@
+"""Contrastive learning of images and texts: each image finds its text among all of the global batch, and the
+reverse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dlsvc.registry import register_task
+from dlsvc.tasks.base import Batch, Losses, Metrics, Modules, Prediction, Report, Task, dummy_samples
+
+_RANKS = (1, 5, 10)
+# Rows of the similarity matrix held at a time.
+_CHUNK = 1024
+
+
+@register_task("contrastive", reads=("image", "tokens", "attention_mask"), couples_samples=True)
+class Contrastive(Task):
+    """Symmetric cross-entropy over the similarities of a batch (Radford et al., 2021, figure 3).
+
+    Metrics: image_to_text_rK and text_to_image_rK for K in 1, 5, 10 (the share of queries whose own partner is among
+    the K nearest of the whole split), and temperature.
+    """
+
+    def features(self, modules: Modules, batch: Batch) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = modules["model"](batch["image"], batch["tokens"], batch.get("attention_mask"))
+        return found
+
+    def coupled_losses(self, features: dict[str, Tensor]) -> tuple[Losses, Report]:
+        logits = features["logit_scale"] * features["image_embeds"] @ features["text_embeds"].T  # (N, N)
+        partner = torch.arange(len(logits), device=logits.device)
+        losses = {
+            "image_to_text_loss": F.cross_entropy(logits, partner) / 2,
+            "text_to_image_loss": F.cross_entropy(logits.T, partner) / 2,
+        }
+        accuracy = (logits.detach().argmax(1) == partner).float().mean()
+        return losses, {"temperature": 1 / features["logit_scale"].detach(), "accuracy": accuracy}
+
+    def losses(self, modules: Modules, batch: Batch, phase: str) -> tuple[Losses, Report]:
+        """The loss within this batch alone."""
+        return self.coupled_losses(self.features(modules, batch))
+
+    def measure(self, modules: Modules, batch: Batch, metrics: Metrics) -> None:
+        found = self.features(modules, batch)
+        metrics.collect(batch["id"], image_embeds=found["image_embeds"], text_embeds=found["text_embeds"])
+        metrics.add(count=len(batch["id"]), temperature=len(batch["id"]) / found["logit_scale"].double())
+
+    def compute(self, metrics: Metrics) -> dict[str, float]:
+        images, texts = metrics.rows("image_embeds"), metrics.rows("text_embeds")
+        found = {"temperature": float(metrics.sums["temperature"] / metrics.sums["count"])}
+        for name, ranks in (
+            ("image_to_text", partner_ranks(images, texts)),
+            ("text_to_image", partner_ranks(texts, images)),
+        ):
+            found |= {f"{name}_r{k}": float((ranks < k).mean()) for k in _RANKS}
+        return found
+
+    def predict(self, modules: Modules, batch: Batch) -> list[Prediction]:
+        """The embedding of whichever inputs there are, and the scale that turns their products into logits."""
+        found = modules["model"](batch.get("image"), batch.get("tokens"), batch.get("attention_mask"))
+        scale = float(found["logit_scale"])
+        rows: list[Prediction] = [{"logit_scale": scale} for _ in range(_length(batch))]
+        for name in ("image_embed", "text_embed"):
+            if f"{name}s" in found:
+                for row, vector in zip(rows, found[f"{name}s"].cpu().numpy(), strict=True):
+                    row[name] = vector
+        return rows
+
+    def zero_shot(
+        self, modules: Modules, image: Tensor, tokens: Tensor, attention_mask: Tensor | None = None
+    ) -> np.ndarray:
+        """Probabilities (B, L) of images (B, C, H, W) over the texts (L, T) of labels never trained on."""
+        images = modules["model"](image, None)
+        texts = modules["model"](None, tokens, attention_mask)
+        logits = images["logit_scale"] * images["image_embeds"] @ texts["text_embeds"].T
+        return np.asarray(logits.softmax(1).cpu())
+
+    def dummy_batch(self, num_samples: int, model_args: Mapping[str, Any]) -> Batch:
+        """Random texts of different lengths: each ends at its end-of-text token, the rest is padding."""
+        vision, text = model_args["vision"], model_args["text"]
+        size, length, eos_id = vision["image_size"], text["max_seq_len"], text["eos_id"]
+        lengths = torch.randint(2, length + 1, (num_samples, 1))
+        places = torch.arange(length)
+        words = torch.randint(eos_id + 1, text["vocab_size"], (num_samples, length))
+        tokens = torch.where(places < lengths - 1, words, torch.where(places == lengths - 1, eos_id, 0))
+        return {
+            "image": torch.randn(num_samples, vision["in_channels"], size, size),
+            "tokens": tokens,
+            "attention_mask": places < lengths,
+            **dummy_samples(num_samples),
+        }
+
+
+def partner_ranks(queries: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """How many targets come before a query's own, (N, E) and (N, E) -> (N,). Among equals the first comes first, so a
+    collapsed model scores as chance does."""
+    places = np.arange(len(targets))
+    found = []
+    for first in range(0, len(queries), _CHUNK):
+        similarity = queries[first : first + _CHUNK].astype(np.float64) @ targets.T.astype(np.float64)  # (n, N)
+        own = first + np.arange(len(similarity))
+        mine = similarity[np.arange(len(similarity)), own][:, None]
+        found.append(((similarity > mine) | ((similarity == mine) & (places < own[:, None]))).sum(1))
+    return np.concatenate(found)
+
+
+def _length(batch: Batch) -> int:
+    return len(batch["image"] if "image" in batch else batch["tokens"])

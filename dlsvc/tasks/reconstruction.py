@@ -1,0 +1,130 @@
+"""Reconstruction through a latent: the variational lower bound."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dlsvc.errors import UsageError, did_you_mean
+from dlsvc.registry import register_task
+from dlsvc.tasks.base import (
+    Batch,
+    Losses,
+    Metrics,
+    Modules,
+    Prediction,
+    Report,
+    Task,
+    as_pictures,
+    dummy_samples,
+    sample_normal,
+)
+
+_LIKELIHOODS = ("bernoulli", "gaussian")
+_NUM_PICTURES = 16
+
+
+@register_task("reconstruction", reads=("image",))
+class Reconstruction(Task):
+    """The evidence lower bound of a variational autoencoder (Kingma and Welling, 2014, equation 10), negated, in nats a
+    sample.
+
+    Images are in [0, 1]: give the data mean 0 and deviation 1. `likelihood` of the pixels is bernoulli (binary
+    cross-entropy) or gaussian with unit variance (half the squared error). `beta` weighs the divergence (Higgins et
+    al., 2017). Noise belongs to the samples. Metrics: elbo (beta left out), reconstruction_loss, kl, and mse a pixel of
+    the reconstruction from the mean.
+    """
+
+    def __init__(self, *, likelihood: Literal["bernoulli", "gaussian"] = "bernoulli", beta: float = 1.0) -> None:
+        if likelihood not in _LIKELIHOODS:
+            raise UsageError(f"no likelihood is called {likelihood!r}{did_you_mean(likelihood, _LIKELIHOODS)}")
+        self.likelihood = likelihood
+        self.beta = beta
+        self.latent_dim = 0
+
+    def modules(self, model: nn.Module) -> dict[str, nn.Module]:
+        """Also notes the latent's size, which a wrapped module no longer shows."""
+        assert isinstance(model.latent_dim, int)
+        self.latent_dim = model.latent_dim
+        return {"model": model}
+
+    def losses(self, modules: Modules, batch: Batch, phase: str) -> tuple[Losses, Report]:
+        outputs = modules["model"](batch["image"], self._noise(batch))
+        reconstruction = self._reconstruction(outputs["reconstruction"], batch["image"]).mean()
+        kl = kl_divergence(outputs["mean"], outputs["logvar"]).mean()
+        losses = {"reconstruction_loss": reconstruction, "kl_loss": self.beta * kl}
+        return losses, {"kl": kl.detach(), "elbo": -(reconstruction + kl).detach()}
+
+    def measure(self, modules: Modules, batch: Batch, metrics: Metrics) -> None:
+        image = batch["image"]
+        outputs = modules["model"](image, self._noise(batch))
+        mean_outputs = modules["model"](image, torch.zeros_like(outputs["mean"]))
+        squared = (mean_outputs["reconstruction"].float().sigmoid() - image).square().flatten(1).mean(1)
+        metrics.add(
+            count=len(image),
+            reconstruction=self._reconstruction(outputs["reconstruction"], image).double().sum(),
+            kl=kl_divergence(outputs["mean"], outputs["logvar"]).double().sum(),
+            squared=squared.double().sum(),
+        )
+
+    def compute(self, metrics: Metrics) -> dict[str, float]:
+        sums, count = metrics.sums, float(metrics.sums["count"])
+        reconstruction, kl = float(sums["reconstruction"]) / count, float(sums["kl"]) / count
+        return {
+            "elbo": -(reconstruction + kl),
+            "reconstruction_loss": reconstruction,
+            "kl": kl,
+            "mse": float(sums["squared"]) / count,
+        }
+
+    def predict(self, modules: Modules, batch: Batch) -> list[Prediction]:
+        """The image rebuilt from the mean of its latent, and that mean. Without images: samples from the prior, one
+        a key.
+        """
+        if "image" not in batch:
+            return [{"image": image} for image in self.generate(modules, batch["key"])]
+        noise = batch["image"].new_zeros(len(batch["image"]), self.latent_dim)
+        outputs = modules["model"](batch["image"], noise)
+        images = as_pictures(outputs["reconstruction"].float().sigmoid())
+        means = outputs["mean"].float().cpu().numpy()
+        return [{"reconstruction": image, "embedding": mean} for image, mean in zip(images, means, strict=True)]
+
+    def generate(self, modules: Modules, keys: Tensor) -> np.ndarray:
+        """Samples from the prior: keys (N,) int64 -> images (N, H, W, C) in [0, 1]."""
+        noise = sample_normal({"key": keys}, "sample", (self.latent_dim,))
+        return as_pictures(modules["model"](None, noise)["reconstruction"].float().sigmoid())
+
+    def pictures(self, modules: Modules, batch: Batch) -> dict[str, np.ndarray]:
+        few = {name: value[:_NUM_PICTURES] for name, value in batch.items()}
+        rebuilt = np.stack([row["reconstruction"] for row in self.predict(modules, few)])
+        samples = self.generate(modules, few["key"])
+        return {"originals": as_pictures(few["image"]), "reconstructions": rebuilt, "samples": samples}
+
+    def dummy_batch(self, num_samples: int, model_args: Mapping[str, Any]) -> Batch:
+        size = int(model_args["image_size"])
+        return {
+            "image": torch.rand(num_samples, int(model_args["in_channels"]), size, size),
+            **dummy_samples(num_samples),
+        }
+
+    def _noise(self, batch: Batch) -> Tensor:
+        return sample_normal(batch, "latent", (self.latent_dim,))
+
+    def _reconstruction(self, logits: Tensor, image: Tensor) -> Tensor:
+        """Negative log-likelihood a sample (B,), up to the Gaussian's constant."""
+        if self.likelihood == "bernoulli":
+            pixels = F.binary_cross_entropy_with_logits(logits.float(), image, reduction="none")
+        else:
+            pixels = 0.5 * (logits.float().sigmoid() - image).square()
+        return pixels.flatten(1).sum(1)
+
+
+def kl_divergence(mean: Tensor, logvar: Tensor) -> Tensor:
+    """KL(N(mean, exp(logvar)) || N(0, 1)) a sample, (B, Z) -> (B,): Kingma and Welling (2014), appendix B."""
+    mean, logvar = mean.float(), logvar.float()
+    return -0.5 * (1 + logvar - mean.square() - logvar.exp()).sum(1)

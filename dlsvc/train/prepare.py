@@ -1,0 +1,72 @@
+"""From a spec to a job: the run's directory, what the data is, and how atoms are built from it. No Ray, so any process group can train."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+
+from dlsvc.augment.registry import build_augmentations
+from dlsvc.data.atom import AtomBuilder, BadSample, Rows
+from dlsvc.data.feed_resident import Round, resident_feed
+from dlsvc.data.preprocess import Preprocess, build_preprocess
+from dlsvc.data.source import open_source
+from dlsvc.errors import DataError
+from dlsvc.spec.load import identity, resolve
+from dlsvc.spec.schema import TrainSpec
+from dlsvc.store.runs import Run, RunStore
+from dlsvc.train.job import Job
+
+# What fits comfortably beside the model in every worker is kept in memory.
+RESIDENT_BYTES = 1 << 30
+
+
+def open_run(spec: TrainSpec, run_name: str | None, home: Path) -> tuple[TrainSpec, Run]:
+    """The run that this spec and name mean, and the spec with `auto` settled as when the run began."""
+    store = RunStore(home)
+    if run_name and store.exists(run_name) and spec.batch.micro_size == "auto":
+        # Another number of workers must not settle `auto` anew in the middle of a run.
+        kept = store.open(run_name).read("spec.json")["batch"]["micro_size"]
+        spec = spec.model_copy(update={"batch": spec.batch.model_copy(update={"micro_size": kept})})
+    spec = resolve(spec)
+    name = run_name or f"{spec.name[:54]}-{spec.digest()[:8]}"
+    return spec, store.begin(name, spec.dump(), identity(spec))
+
+
+def prepare_job(spec: TrainSpec, run: Run, home: Path) -> Job:
+    """What the data is, settled once on the driver."""
+    source = open_source(spec.data, home)
+    table = source.table("train")
+    if not len(table):
+        raise DataError(f"data.source {spec.data.source!r} has no training samples")
+    preprocess = build_preprocess(spec.data, source)
+    feed = spec.data.feed if spec.data.feed != "auto" else "resident" if table.nbytes <= RESIDENT_BYTES else "stream"
+    return Job(
+        spec=spec,
+        identity=identity(spec),
+        run_path=str(run.path),
+        home=str(home),
+        preprocess=preprocess.to_json(),
+        classes=preprocess.classes,
+        num_samples=len(table),
+        data_fingerprint=table.fingerprint,
+        feed=feed,
+    )
+
+
+def atom_builder(job: Job, table: Rows | None = None) -> AtomBuilder:
+    """How this process builds atoms; from the source, unless a table is at hand."""
+    data = job.spec.data
+    table = table if table is not None else open_source(data, Path(job.home)).table("train")
+    augmentations = build_augmentations(data.augment)
+    quarantine = functools.partial(_quarantine, job.run)
+    return AtomBuilder(job.plan, table, Preprocess.from_json(job.preprocess), augmentations, data.max_bad_fraction, quarantine)
+
+
+def resident(table: Rows, job: Job, start: int, rank: int, world_size: int) -> Iterator[Round]:
+    """The resident feed of one rank."""
+    return resident_feed(atom_builder(job, table), start=start, stop=job.total_steps, rank=rank, world_size=world_size)
+
+
+def _quarantine(run: Run, bad: BadSample) -> None:
+    run.append("quarantine.jsonl", {"id": bad.id, "uri": bad.uri, "reason": bad.reason})

@@ -1,0 +1,119 @@
+"""Weights to other layouts and back, and the errors for what doesn't fit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dlsvc.errors import DataError, NotFound, Refused, UsageError
+from dlsvc.registry import resolve
+from dlsvc.store.bundle import build_model
+from dlsvc.store.interchange import complete_arguments, export_directory, import_directory
+from dlsvc.store.keymaps import LAYOUTS, export_weights, import_weights
+
+every_layout = pytest.mark.parametrize("layout", sorted(LAYOUTS))
+
+
+def _state(layout: str, **changes: Any) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    name = layout.split("/")[1]
+    args = {**resolve("model", name).options["tiny"], **changes}
+    torch.manual_seed(0)
+    return args, build_model({"name": name, "args": args}).state_dict()
+
+
+@every_layout
+def test_map_load_map_gives_the_same_bytes(layout: str) -> None:
+    _, state = _state(layout)
+    theirs = export_weights(layout, state)
+    ours = import_weights(layout, theirs)
+    assert list(sorted(ours)) == sorted(state)
+    assert all(torch.equal(ours[name], state[name]) and ours[name].shape == state[name].shape for name in state)
+    again = export_weights(layout, ours)
+    assert {name: value.numpy().tobytes() for name, value in again.items()} == {
+        name: value.numpy().tobytes() for name, value in theirs.items()
+    }
+
+
+@every_layout
+def test_missing_and_left_over_names_are_listed(layout: str) -> None:
+    _, state = _state(layout)
+    theirs = export_weights(layout, state)
+    gone = next(name for name in theirs if "norm1.weight" in name or "layernorm_before.weight" in name)
+    spoilt = {name: value for name, value in theirs.items() if name != gone} | {"stray.weight": torch.zeros(1)}
+    with pytest.raises(DataError, match="it lacks: .*norm.*nothing takes: stray.weight"):
+        import_weights(layout, spoilt)
+    with pytest.raises(DataError, match="nothing takes: stray"):
+        export_weights(layout, {**state, "stray": torch.zeros(1)})
+    with pytest.raises(DataError, match="it lacks: logit_scale|it lacks: norm.bias"):
+        export_weights(layout, {name: v for name, v in state.items() if name not in ("logit_scale", "norm.bias")})
+
+
+def test_a_gap_in_the_layers_is_an_error() -> None:
+    _, state = _state("timm/vit")
+    theirs = export_weights("timm/vit", state)
+    with pytest.raises(DataError, match="it lacks: blocks.0"):
+        import_weights("timm/vit", {name: value for name, value in theirs.items() if "blocks.0." not in name})
+
+
+def test_timm_fuses_query_key_and_value_in_this_order() -> None:
+    _, state = _state("timm/vit")
+    qkv = export_weights("timm/vit", state)["blocks.1.attn.qkv.weight"]
+    assert qkv.shape == (48, 16)
+    assert torch.equal(qkv[16:32], state["blocks.1.attention.key.weight"])
+
+
+def test_a_body_without_its_prefix_and_with_a_pooler_is_read() -> None:
+    _, state = _state("transformers/vit", num_classes=0)
+    theirs = export_weights("transformers/vit", state)
+    bare = {name.removeprefix("vit."): value for name, value in theirs.items()} | {"pooler.dense.bias": torch.ones(16)}
+    assert sorted(import_weights("transformers/vit", bare)) == sorted(state)
+
+
+@every_layout
+def test_directory_round_trip_builds_the_same_model(layout: str, tmp_path: Path) -> None:
+    library, name = layout.split("/")
+    changes: dict[str, Any] = {"classes": ("a", "b", "c")} if name == "vit" else {"classes": ()}
+    args, state = _state(layout)
+    if name == "clip":
+        args = {**args, "text": {**args["text"], "eos_id": 31}}
+    export_directory(tmp_path / "out", library, name, args=args, weights=state, **changes)
+    found = import_directory(tmp_path / "out")
+    assert found.model == name
+    assert found.classes == changes["classes"]
+    defaults = complete_arguments(name, args)
+    assert complete_arguments(name, found.args) == defaults
+    build_model({"name": name, "args": found.args}).load_state_dict(found.weights, strict=True)
+    assert all(torch.equal(found.weights[key], state[key]) for key in state)
+
+
+def test_an_end_of_text_id_of_2_is_exported_as_a_new_last_id(tmp_path: Path) -> None:
+    args, state = _state("transformers/clip")
+    export_directory(tmp_path / "out", "transformers", "clip", args=args, weights=state)
+    found = import_directory(tmp_path / "out")
+    assert (found.args["text"]["vocab_size"], found.args["text"]["eos_id"]) == (33, 32)
+    table = found.weights["text_encoder.tokens.weight"]
+    assert torch.equal(table[32], table[2])
+
+
+def test_unusable_sources_and_targets_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="config.json is missing"):
+        import_directory(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bloom"}))
+    with pytest.raises(DataError, match="'bloom' can't be imported"):
+        import_directory(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "vit"}))
+    with pytest.raises(DataError, match="no .safetensors file"):
+        import_directory(tmp_path)
+    args, state = _state("timm/vit")
+    with pytest.raises(Refused, match="is not empty"):
+        export_directory(tmp_path, "timm", "vit", args=args, weights=state)
+    with pytest.raises(Refused, match="norm_eps"):
+        export_directory(tmp_path / "new", "timm", "vit", args={**args, "norm_eps": 1e-5}, weights=state)
+    with pytest.raises(UsageError, match="can be exported to: timm, transformers"):
+        export_directory(tmp_path / "new", "keras", "vit", args=args, weights=state)
+    with pytest.raises(UsageError, match="did you mean"):
+        import_weights("timm/vits", {})

@@ -1,0 +1,102 @@
+"""Runs for tests: a spec in a few words, trained on Ray or in a bare process group."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+from dlsvc.data.source import open_source
+from dlsvc.spec.load import parse
+from dlsvc.spec.schema import TrainSpec
+from dlsvc.train.job import Job
+from dlsvc.train.prepare import open_run, prepare_job, resident
+from dlsvc.train.worker import work
+from tests.engine.processes import run_group
+
+SYSTEMS: dict[str, dict[str, Any]] = {
+    "lenet5": {"model": {"name": "lenet5", "args": {"image_size": 16}}, "data": {"source": "digits", "image": {"size": 16}}},
+    "vit": {
+        "model": {
+            "name": "vit",
+            "args": {"image_size": 8, "patch_size": 4, "in_channels": 1, "d_model": 32, "num_layers": 2, "num_heads": 2, "dropout": 0.1, "num_classes": 10},
+        },
+        "data": {"source": "digits", "image": {"size": 8}},
+    },
+    "vae": {
+        "model": {"name": "vae", "args": {"image_size": 28, "latent_dim": 8, "base_channels": 8}},
+        "data": {"source": "digits", "image": {"size": 28, "mean": [0.0], "std": [1.0]}},
+    },
+    "gan": {
+        "model": {"name": "gan", "args": {"image_size": 28, "latent_dim": 16, "base_channels": 8}},
+        "data": {"source": "digits", "image": {"size": 28}},
+        "optim": {"phases": {"discriminator": {"lr": 2e-4}, "generator": {"lr": 2e-4}}},
+    },
+    "clip": {
+        "model": {
+            "name": "clip",
+            "args": {
+                "embed_dim": 16,
+                "vision": {"image_size": 32, "patch_size": 8, "d_model": 32, "num_layers": 1, "num_heads": 2},
+                "text": {"vocab_size": 512, "max_seq_len": 16, "d_model": 32, "num_layers": 1, "num_heads": 2},
+            },
+        },
+        "data": {
+            "source": "emoji",
+            "image": {"size": 32, "channels": 3, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
+            "text": {"vocab_size": 512, "max_seq_len": 16},
+        },
+    },
+}
+
+
+def spec_of(system: str, **changes: Any) -> TrainSpec:
+    """The system's small spec; `changes` are `section__field=value` or `section={...}`."""
+    body: dict[str, Any] = {"kind": "train", "name": system, "seed": 7, "budget": {"steps": 60}, "batch": {"global_size": 64, "micro_size": 8}}
+    body |= {"checkpoint": {"every_steps": 20}, "report": {"every_steps": 5}, "publish": {"name": f"test-{system}"}}
+    body |= {section: dict(value) for section, value in SYSTEMS[system].items()}
+    for path, value in changes.items():
+        section, _, field = path.partition("__")
+        if field:
+            body[section] = {**body.get(section, {}), field: value}
+        else:
+            body[section] = value
+    found = parse(body)
+    assert isinstance(found, TrainSpec)
+    return found
+
+
+def train_in_group(spec: TrainSpec, home: Path, *, run_name: str, world_size: int, stop_after: int | None = None) -> dict[str, Any]:
+    """Train without Ray in `world_size` processes; `stop_after` ends the processes after that many further saves."""
+    spec, run = open_run(spec, run_name, home)
+    job = prepare_job(spec, run, home)
+    return dict(run_group(world_size, _member, job, stop_after)[0])
+
+
+def _member(rank: int, world_size: int, job: Job, stop_after: int | None) -> dict[str, Any]:
+    table = open_source(job.spec.data, Path(job.home)).table("train")
+    if stop_after is not None:
+        _stop_after_saves(stop_after)
+        try:
+            return work(job, functools.partial(resident, table))
+        except _Stopped:
+            return {}
+    return work(job, functools.partial(resident, table))
+
+
+class _Stopped(BaseException):
+    """A test's way to end a worker right after a save."""
+
+
+def _stop_after_saves(count: int) -> None:
+    from dlsvc.train import saving
+
+    plain, left = saving.save, [count]
+
+    def save(*arguments: Any, **keywords: Any) -> None:
+        plain(*arguments, **keywords)
+        left[0] -= 1
+        if not left[0]:
+            raise _Stopped
+
+    saving.save = save
