@@ -8,7 +8,7 @@ import zlib
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from dlsvc.errors import DataError
 
@@ -41,7 +41,7 @@ def decode_image(data: bytes, channels: int, size: int | None = None) -> Pixels:
         raise
     except _BOMB as error:
         raise Undecodable(f"more than {MAX_MEGAPIXELS} megapixels") from error
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise Undecodable(f"not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image") from error
     except (*_DAMAGED, struct.error, zlib.error) as error:
         raise Undecodable(f"damaged image: {error}") from error
@@ -63,7 +63,9 @@ def flatten(image: Image.Image, channels: int) -> Image.Image:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     if channels == 1:
-        return image.convert("RGB").convert("L") if image.mode in ("CMYK", "YCbCr", "LAB", "HSV") else image.convert("L")
+        return (
+            image.convert("RGB").convert("L") if image.mode in ("CMYK", "YCbCr", "LAB", "HSV") else image.convert("L")
+        )
     return image.convert("RGB")
 
 
@@ -84,5 +86,5 @@ def encode_png(pixels: Pixels) -> bytes:
     """uint8 (H, W) or (H, W, 1 | 3) as PNG."""
     squeezed = pixels[..., 0] if pixels.ndim == 3 and pixels.shape[-1] == 1 else pixels
     out = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(squeezed)).save(out, "PNG", optimize=True)
+    Image.fromarray(np.ascontiguousarray(squeezed)).save(out, "PNG")
     return out.getvalue()

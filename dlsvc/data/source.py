@@ -1,13 +1,140 @@
-import numpy as np, hashlib
-class ResidentTable:
-    def __init__(s, c): s.c = c; s.fingerprint = "x"; s.nbytes = sum(a.nbytes for a in c.values())
-    def __len__(s): return len(s.c["label"])
-    def rows(s, ids): return {k: v[ids] for k, v in s.c.items()}
-    def arrays(s): return s.c
-class S:
-    classes = tuple("0123456789")
-    def table(s, split):
-        from sklearn.datasets import load_digits
-        d = load_digits(); x = np.round(d.images * 255 / 16).astype("u1"); sl = slice(0, 1500) if split == "train" else slice(1500, None)
-        return ResidentTable({"image": x[sl], "label": d.target[sl].astype("i8")})
-def open_source(d, home): return S()
+"""Opening data: a catalog set by its name, or the user's own by a path; either way splits with row access."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dlsvc.data.catalog import CatalogEntry, entries
+from dlsvc.data.columns import ColumnReader
+from dlsvc.data.convert import IMAGE_SHAPE, pull
+from dlsvc.data.fetch import Say, silent
+from dlsvc.data.table import Group, GroupedTable, ResidentTable, Table
+from dlsvc.errors import DataError, NotFound, did_you_mean
+
+if TYPE_CHECKING:
+    from dlsvc.spec.schema import DataSpec
+
+__all__ = ["ResidentTable", "Source", "Table", "is_path", "open_catalog", "open_source", "parquet_table"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set that is here: its facts, and `table(split)`."""
+
+    name: str
+    classes: tuple[str, ...]
+    splits: Mapping[str, Callable[[], Table]]
+    image_size: int | None = None
+    channels: int | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    features: tuple[str, ...] = ()
+    licence: str = ""
+    attribution: str = ""
+    _open: dict[str, Table] = field(default_factory=dict, repr=False, compare=False)
+
+    def table(self, split: str) -> Table:
+        """The split's rows. Raises DataError when there is no such split, or nothing in it."""
+        if split not in self.splits:
+            raise DataError(f"{self.name} has no split {split!r}{did_you_mean(split, self.splits)}")
+        if split not in self._open:
+            table = self.splits[split]()
+            if not len(table):
+                raise DataError(f"the {split} split of {self.name} is empty")
+            self._open[split] = table
+        return self._open[split]
+
+
+def is_path(source: str) -> bool:
+    """Whether `data.source` is a path, not a catalog name."""
+    return "/" in source or source.startswith(".") or source.endswith((".parquet", ".csv")) or Path(source).is_dir()
+
+
+def open_source(data: DataSpec, home: Path, say: Say = silent) -> Source:
+    """The source that a spec's data section names; a catalog set is pulled when it isn't there."""
+    known = entries()
+    if data.source in known:
+        return open_catalog(known[data.source], home, say)
+    if is_path(data.source):
+        from dlsvc.data.user import open_user
+
+        return open_user(data, Path(data.source).expanduser())
+    raise NotFound(
+        f"no data set is called {data.source!r}{did_you_mean(data.source, known)} (a path has a / in it, as ./mine)"
+    )
+
+
+def open_catalog(entry: CatalogEntry, home: Path, say: Say = silent) -> Source:
+    folder = pull(entry, home, say)
+    fingerprints = json.loads((folder / "meta.json").read_text())["fingerprint"]
+
+    def opener(split: str) -> Callable[[], Table]:
+        return lambda: _catalog_table(entry, folder / f"{split}.parquet", fingerprints[split])
+
+    return Source(
+        name=entry.name,
+        classes=entry.classes,
+        splits={split: opener(split) for split in entry.counts},
+        image_size=entry.image_size,
+        channels=entry.channels,
+        mean=entry.mean,
+        std=entry.std,
+        features=entry.features,
+        licence=entry.licence,
+        attribution=entry.attribution,
+    )
+
+
+def _catalog_table(entry: CatalogEntry, path: Path, fingerprint: str) -> Table:
+    reader = ColumnReader(
+        path=path,
+        image="image" if entry.image_size else None,
+        label="label",
+        text="text" if entry.modality == "image-text" else None,
+        features=entry.features,
+        classes=tuple(str(number) for number in range(entry.num_classes)),
+        image_shape=image_shape(path),
+    )
+    return parquet_table([(path, reader)], fingerprint)
+
+
+def image_shape(path: Path) -> tuple[int, ...] | None:
+    """The shape of a fixed-size image column, from the file's metadata."""
+    found = (pq.read_schema(path).metadata or {}).get(IMAGE_SHAPE)
+    return tuple(json.loads(found)) if found else None
+
+
+def parquet_table(files: list[tuple[Path, ColumnReader]], fingerprint: str) -> GroupedTable:
+    """A table over the row groups of Parquet files, mapped into memory and decoded when they are read."""
+    groups = [group for path, reader in files for group in _groups(path, reader)]
+    return GroupedTable(groups, files[0][1].columns, fingerprint)
+
+
+def _groups(path: Path, reader: ColumnReader) -> list[Group]:
+    metadata = pq.read_metadata(path)
+    groups = []
+    first_row = 0
+    for number in range(metadata.num_row_groups):
+        facts = metadata.row_group(number)
+        groups.append(Group(facts.num_rows, facts.total_byte_size, _loader(path, reader, number, first_row)))
+        first_row += facts.num_rows
+    return groups
+
+
+def _loader(path: Path, reader: ColumnReader, number: int, first_row: int) -> Callable[[], dict[str, object]]:
+    def load() -> dict[str, object]:
+        try:
+            with pq.ParquetFile(path, memory_map=True) as file:
+                table = file.read_row_group(number, columns=reader.file_columns)
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"can't read {path}: {error}") from error
+        return reader.read(table, first_row)
+
+    return load

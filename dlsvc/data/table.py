@@ -32,8 +32,13 @@ class Table(ABC):
     """One split of a source."""
 
     columns: tuple[str, ...]
-    fingerprint: str
     nbytes: int
+    _fingerprint: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 that changes with the content."""
+        return self._fingerprint
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -86,11 +91,17 @@ class ResidentTable(Table):
         self._arrays = dict(arrays)
         self.columns = (*self._dense, *self._ragged)
         self.nbytes = sum(array.nbytes for array in arrays.values())
-        self.fingerprint = fingerprint or content_fingerprint(arrays)
+        self._fingerprint = fingerprint
 
     def __len__(self) -> int:
         lengths = [len(array) for array in self._dense.values()]
         return (lengths or [len(column.offsets) - 1 for column in self._ragged.values()] or [0])[0]
+
+    @property
+    def fingerprint(self) -> str:
+        # Found when it is asked for: it reads everything, and workers have no use for it.
+        self._fingerprint = self._fingerprint or content_fingerprint(self._arrays)
+        return self._fingerprint
 
     def rows(self, ids: Ids) -> Columns:
         dense: Columns = {name: array[ids] for name, array in self._dense.items()}
@@ -114,7 +125,7 @@ class GroupedTable(Table):
 
     def __init__(self, groups: Sequence[Group], columns: tuple[str, ...], fingerprint: str) -> None:
         self.columns = columns
-        self.fingerprint = fingerprint
+        self._fingerprint = fingerprint
         self.nbytes = sum(group.nbytes for group in groups)
         self._groups = [group for group in groups if group.num_rows]
         self._ends = np.cumsum([group.num_rows for group in self._groups], dtype=np.int64)
@@ -150,7 +161,7 @@ class Subset(Table):
         self._ids = ids
         self.columns = table.columns
         self.nbytes = table.nbytes * len(ids) // max(1, len(table))
-        self.fingerprint = hashlib.sha256(table.fingerprint.encode() + ids.astype("<i8").tobytes()).hexdigest()
+        self._fingerprint = hashlib.sha256(table.fingerprint.encode() + ids.astype("<i8").tobytes()).hexdigest()
 
     def __len__(self) -> int:
         return len(self._ids)

@@ -15,7 +15,7 @@ class DDPEngine(Engine):
         if self.exact:
             return module
         # Buffers are ours: each atom starts from the same ones and their means are set at the step's end.
-        return DistributedDataParallel(module, broadcast_buffers=False)
+        return DistributedDataParallel(module, forward_sync_buffers=False)
 
     def _mean_over(self) -> int:
         return self.place.world_size

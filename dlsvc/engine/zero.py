@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
+import warnings
 from typing import Any
 
 import torch
@@ -11,6 +13,9 @@ from torch import Tensor, nn
 
 from dlsvc.engine.base import Engine, Phase, Slot
 from dlsvc.errors import RunFailed
+
+
+_MAX_BUCKET = 500_000_000
 
 
 def preflight() -> None:
@@ -29,11 +34,22 @@ class ZeROEngine(Engine):
 
     def _wrap(self, phase: Phase) -> nn.Module:
         os.environ.setdefault("DS_ACCELERATOR", "cuda" if self.place.device.type == "cuda" else "cpu")
+        # Its calls of collectives that torch is about to rename are DeepSpeed's to mend.
+        warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
+        logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
         import deepspeed
 
+        # DeepSpeed allocates a whole bucket at every backward; its default of 5e8 elements is 2 GB.
+        bucket = min(sum(p.numel() for p in self.plain[phase.module].parameters()), _MAX_BUCKET)
         config = {
             "train_micro_batch_size_per_gpu": self.micro_size,
-            "zero_optimization": {"stage": self.stage},
+            # DeepSpeed's own linear layer sums a bias's gradient in another order than torch's.
+            "zero_optimization": {
+                "stage": self.stage,
+                "memory_efficient_linear": False,
+                "reduce_bucket_size": bucket,
+                "allgather_bucket_size": bucket,
+            },
             "zero_allow_untested_optimizer": True,
             "zero_force_ds_cpu_optimizer": False,
             # Clipping is ours: its norm has the same bits under every strategy.

@@ -69,7 +69,7 @@ class Discriminator(nn.Module):
 @register_model(
     "gan",
     task="adversarial",
-    tiny={"image_size": 8, "base_channels": 4, "latent_dim": 4},
+    tiny={"image_size": 16, "base_channels": 4, "latent_dim": 4},
 )
 class GAN(nn.Module):
     """Deep convolutional GAN (Radford, Metz and Chintala, 2016), the paper's sizes by default.

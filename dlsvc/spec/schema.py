@@ -1,50 +1,403 @@
+"""What a user may write, as frozen models: train, tune and serve specs. Every field says what it does."""
+
 from __future__ import annotations
-import hashlib, json
-from typing import Any, Literal
-from pydantic import BaseModel, ConfigDict, Field
-class P(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-class ModelSpec(P):
-    name: str; args: dict[str, Any] = {}
-class TaskSpec(P):
-    name: str | None = None; args: dict[str, Any] = {}
-class ImageSpec(P):
-    size: int; channels: int = 1; mean: tuple[float, ...] = (0.5,); std: tuple[float, ...] = (0.5,)
-class TextSpec(P):
-    tokenizer: str = "word"; max_seq_len: int = 32; vocab_size: int = 4096
-class ColumnsSpec(P):
-    image: str = "image"; label: str = "label"; text: str = "text"; features: tuple[str, ...] = ()
-class DataSpec(P):
-    source: str; format: str = "auto"; feed: str = "auto"; image: ImageSpec | None = None; text: TextSpec | None = None
-    positive: str | None = None; columns: ColumnsSpec = ColumnsSpec(); augment: tuple[dict[str, Any], ...] = (); max_bad_fraction: float = 0.01
-class BatchSpec(P):
-    global_size: int = 64; micro_size: int | Literal["auto"] = "auto"; reduce: str = "float"
-class ScheduleSpec(P):
-    name: str = "constant"; warmup_steps: int = 0; final_factor: float = 0.0
-class OptimSpec(P):
-    name: str = "adam"; lr: float = 1e-3; momentum: float = 0.0; betas: tuple[float, float] = (0.9, 0.999); eps: float = 1e-8; weight_decay: float = 0.0
-    max_grad_norm: float | None = None; ema_decay: float | None = None; schedule: ScheduleSpec = ScheduleSpec(); groups: tuple[dict[str, Any], ...] = (); phases: dict[str, dict[str, Any]] = {}
-    def of_phase(self, name): return OptimSpec(**{**self.model_dump(exclude={"phases"}), **self.phases.get(name, {})})
-class BudgetSpec(P):
-    steps: int | None = None; epochs: int | None = None
-class Range_(P):
-    min: int; max: int
-class ResourcesSpec(P):
-    cpu: float = 1; gpu: float = 0; accelerator: str | None = None; labels: dict[str, str] = {}
-    def as_ray(self): return {"CPU": self.cpu, **({"GPU": self.gpu} if self.gpu else {})}
-class ScalingSpec(P):
-    workers: int | Range_ = 1; resources: ResourcesSpec = ResourcesSpec(); max_failures: int = 20
-class CheckpointSpec(P):
-    every_steps: int = 100; keep: int = 2
-class EvaluateSpec(P):
-    split: str = "test"; every_steps: int | None = None; batch_size: int = 64
-class PublishSpec(P):
-    name: str | None = None; alias: str | None = None
-class ReportSpec(P):
-    every_steps: int = 10
-class TrainSpec(P):
-    kind: Literal["train"] = "train"; name: str; seed: int = 0; model: ModelSpec; task: TaskSpec = TaskSpec(); data: DataSpec; batch: BatchSpec = BatchSpec(); optim: OptimSpec = OptimSpec()
-    budget: BudgetSpec; precision: str = "fp32"; strategy: str | None = None; scaling: ScalingSpec = ScalingSpec(); checkpoint: CheckpointSpec = CheckpointSpec(); evaluate: EvaluateSpec = EvaluateSpec()
-    publish: PublishSpec = PublishSpec(); init_from: dict[str, str] = {}; freeze: tuple[str, ...] = (); storage: str | None = None; report: ReportSpec = ReportSpec()
-    def dump(self): return self.model_dump(mode="json")
-    def digest(self): return hashlib.sha256(json.dumps(self.dump(), sort_keys=True).encode()).hexdigest()
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+NAME_PATTERN = r"^[a-z0-9-]{1,63}$"
+REFERENCE_PATTERN = r"^[a-z0-9-]{1,63}(@[a-z0-9-]{1,63})?$"
+MAX_SEED = 2**63 - 1
+MAX_WORKERS = 4096
+
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Reference = Annotated[str, Field(pattern=REFERENCE_PATTERN)]
+# Registered names follow the modules they live in, so they may hold an underscore.
+Registered = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")]
+# A NUL would end a path early in every system call.
+Location = Annotated[str, Field(pattern=r"^[^\x00]{1,4096}$")]
+Text = Annotated[str, Field(min_length=1, max_length=4096)]
+Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Whole = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Split = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,63}$")]
+Strategy = Literal["plain", "ddp", "fsdp", "zero1", "zero2", "zero3"]
+
+
+class Part(BaseModel):
+    """Base of every section: frozen, no unknown keys, no NaN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ModelSpec(Part):
+    """Which architecture, and its constructor's arguments."""
+
+    name: Registered = Field(description="a registered model; `dlsvc systems` lists them")
+    args: dict[str, Any] = Field(
+        default_factory=dict, description="keyword arguments of the model's constructor; the rest keep their defaults"
+    )
+
+
+class TaskSpec(Part):
+    """Which objective, and its constructor's arguments."""
+
+    name: Registered | None = Field(None, description="a registered task; null is the model's own")
+    args: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the task's constructor")
+
+
+class ImageSpec(Part):
+    """What an image is made into before the model sees it."""
+
+    size: Annotated[int, Field(ge=1, le=8192)] = Field(description="side of the square, in pixels")
+    channels: Literal[1, 3] = Field(1, description="1 for grey, 3 for colour")
+    mean: tuple[Fraction, ...] = Field((0.5,), description="subtracted from each channel, in units of pixels in [0, 1]")
+    std: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        (0.5,), description="divides each channel, in units of pixels in [0, 1]"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_half_each(cls, given: Any) -> Any:
+        """Without `mean` or `std` every channel has 0.5, however many there are."""
+        if not isinstance(given, Mapping) or given.get("channels") != 3:
+            return given
+        return {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), **given}
+
+
+class TextSpec(Part):
+    """How a text becomes tokens."""
+
+    tokenizer: Literal["word", "byte"] = Field("word", description="words of the training split, or bytes of UTF-8")
+    max_seq_len: Annotated[int, Field(ge=2, le=2**20)] = Field(32, description="longer texts are cut to so many tokens")
+    vocab_size: Annotated[int, Field(ge=5, le=2**24)] = Field(4096, description="most tokens, special ones included")
+
+
+class ColumnsSpec(Part):
+    """What the columns are called in the user's own file."""
+
+    image: Text = Field("image", description="the column of encoded images")
+    label: Text = Field("label", description="the column of class names or numbers")
+    text: Text = Field("text", description="the column of texts")
+    features: tuple[Text, ...] = Field((), description="the numeric columns, in the model's order")
+
+
+class AugmentSpec(BaseModel):
+    """One augmentation by name; its parameters stand beside the name, typed by the augmentation itself."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+
+    name: Registered = Field(description="a registered augmentation; `dlsvc augment ls` lists them with their parameters")
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class DataSpec(Part):
+    """What to learn from."""
+
+    source: Location = Field(description="a data set of the catalog, or the path of your own")
+    format: Literal["auto", "image-folder", "parquet", "csv"] = Field("auto", description="for paths only")
+    feed: Literal["auto", "resident", "stream"] = Field(
+        "auto", description="resident: held in memory; stream: read by Ray Data; auto: by size. Results are the same"
+    )
+    image: ImageSpec | None = Field(None, description="null keeps the source's own size and statistics")
+    text: TextSpec | None = Field(None, description="null: texts aren't read")
+    positive: Text | None = Field(
+        None, description="a class: labels become 1 for it and 0 for all others, which makes two classes"
+    )
+    columns: ColumnsSpec = Field(default_factory=ColumnsSpec, description="column names in your own file")
+    augment: tuple[AugmentSpec, ...] = Field((), description="applied in order to training samples only")
+    max_bad_fraction: Fraction = Field(
+        0.01, description="the run stops when more than this share of samples can't be decoded"
+    )
+
+
+class BatchSpec(Part):
+    """How many samples make a step, and how they are cut into atoms."""
+
+    global_size: Annotated[int, Field(ge=1, le=2**24)] = Field(64, description="samples a step, over all workers")
+    micro_size: Annotated[int, Field(ge=1, le=2**24)] | Literal["auto"] = Field(
+        "auto", description="samples an atom, what a worker computes at once; auto: global_size / most workers"
+    )
+    reduce: Literal["float", "exact"] = Field(
+        "float", description="how gradients are summed; exact gives equal bits for any number of workers (plain, ddp)"
+    )
+
+
+class ScheduleSpec(Part):
+    """The learning rate's course over the run."""
+
+    name: Literal["constant", "linear", "cosine"] = Field("constant", description="the curve after the warm-up")
+    warmup_steps: Whole = Field(0, description="steps over which the learning rate rises from near 0")
+    final_factor: Fraction = Field(0.0, description="linear and cosine end at this share of lr")
+
+
+class GroupSpec(Part):
+    """Parameters that are treated differently."""
+
+    params: tuple[Text, ...] = Field(min_length=1, description="globs of parameter names; each must match something")
+    lr_factor: NonNegative = Field(1.0, description="times lr")
+    weight_decay: NonNegative | None = Field(None, description="null is the optimizer's own")
+
+
+class PhaseOptimSpec(Part):
+    """One phase's optimizer."""
+
+    name: Literal["sgd", "adam", "adamw"] = Field("adam", description="the update rule")
+    lr: Positive = Field(1e-3, description="the learning rate")
+    momentum: Share = Field(0.0, description="sgd only")
+    betas: tuple[Share, Share] = Field((0.9, 0.999), description="adam and adamw only: decay of both moments")
+    eps: Positive = Field(1e-8, description="adam and adamw only: added to the denominator")
+    weight_decay: NonNegative = Field(0.0, description="L2 in sgd and adam, decoupled in adamw")
+    max_grad_norm: Positive | None = Field(None, description="clips the norm of all gradients; null doesn't")
+    ema_decay: Share | None = Field(None, description="publishes an average of the parameters; null the last ones")
+    schedule: ScheduleSpec = Field(default_factory=ScheduleSpec, description="the learning rate's course")
+    groups: tuple[GroupSpec, ...] = Field((), description="parameters with their own factors; the first match counts")
+
+
+class OptimSpec(PhaseOptimSpec):
+    """The optimizer; of every phase, for a task with several."""
+
+    phases: dict[Registered, PhaseOptimSpec] = Field(
+        default_factory=dict,
+        description="for a task with several phases: every one of them, with the fields that differ from those above",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _inherit(cls, given: Any) -> Any:
+        """A phase has the fields that it doesn't name from the section above it."""
+        if not isinstance(given, Mapping) or not isinstance(given.get("phases"), Mapping):
+            return given
+        shared = {field: value for field, value in given.items() if field in PhaseOptimSpec.model_fields}
+        phases = {name: {**shared, **own} if isinstance(own, Mapping) else own for name, own in given["phases"].items()}
+        return {**given, "phases": phases}
+
+    def of_phase(self, name: str) -> PhaseOptimSpec:
+        return self.phases.get(name, self)
+
+
+class BudgetSpec(Part):
+    """How long to train: steps or epochs."""
+
+    steps: Count | None = Field(None, description="optimizer steps")
+    epochs: Count | None = Field(None, description="passes over the training split")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError(f"give exactly one of steps and epochs, not {'both' if self.steps else 'neither'}")
+        return self
+
+
+class WorkerRange(Part):
+    """An elastic number of workers."""
+
+    min: Annotated[int, Field(ge=1, le=MAX_WORKERS)] = Field(description="fewest workers to go on with")
+    max: Annotated[int, Field(ge=1, le=MAX_WORKERS)] = Field(description="most workers to use")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.max < self.min:
+            raise ValueError(f"max is {self.max}, less than min, {self.min}")
+        return self
+
+
+class ResourcesSpec(Part):
+    """What each worker asks of Ray."""
+
+    cpu: NonNegative = Field(1, description="CPUs a worker")
+    gpu: NonNegative = Field(0, description="GPUs a worker")
+    accelerator: Text | None = Field(None, description="the kind of accelerator, as Ray names it, such as A100")
+    labels: dict[str, str] = Field(default_factory=dict, description="labels that a worker's node must have")
+
+    def as_ray(self) -> dict[str, float]:
+        return {"CPU": self.cpu, **({"GPU": self.gpu} if self.gpu else {})}
+
+
+class ScalingSpec(Part):
+    """How many workers, on what."""
+
+    workers: Annotated[int, Field(ge=1, le=MAX_WORKERS)] | WorkerRange = Field(
+        1, description="a number, or {min, max} to grow and shrink with the cluster"
+    )
+    resources: ResourcesSpec = Field(default_factory=ResourcesSpec, description="what each worker asks for")
+    max_failures: Annotated[int, Field(ge=0, le=10**6)] = Field(
+        20, description="restarts after a lost worker or node before the run counts as failed"
+    )
+
+
+class CheckpointSpec(Part):
+    """When training is saved."""
+
+    every_steps: Count = Field(100, description="steps between checkpoints; the last step is always saved")
+    keep: Count = Field(2, description="how many of the newest checkpoints stay")
+
+
+class EvaluateSpec(Part):
+    """How the model is measured."""
+
+    split: Split = Field("test", description="the split to measure on")
+    every_steps: Count | None = Field(None, description="steps between evaluations; null: at the end only")
+    batch_size: Count = Field(64, description="samples at once")
+
+
+class PublishSpec(Part):
+    """Under which name the model is stored."""
+
+    name: Name | None = Field(None, description="null is the spec's name")
+    alias: Name | None = Field(None, description="an alias that moves to the new version, such as best or prod")
+
+
+class ReportSpec(Part):
+    """How often progress is written down."""
+
+    every_steps: Count = Field(10, description="steps between records of the metrics")
+
+
+class _Dumped(Part):
+    def dump(self) -> dict[str, Any]:
+        """Plain data for JSON, in the order of the fields."""
+        return self.model_dump(mode="json")
+
+    def digest(self) -> str:
+        """sha256 over every field."""
+        return digest(self.dump())
+
+
+class TrainSpec(_Dumped):
+    """A training run: the model that comes out is a function of this."""
+
+    kind: Literal["train"] = Field("train", description="what this spec is")
+    name: Name = Field(description="names the run and the model: a-z, 0-9 and -, at most 63")
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = Field(0, description="all randomness comes from it")
+    model: ModelSpec = Field(description="the architecture")
+    task: TaskSpec = Field(default_factory=TaskSpec, description="the objective")
+    data: DataSpec = Field(description="what to learn from")
+    batch: BatchSpec = Field(default_factory=BatchSpec, description="samples a step, and how they are cut")
+    optim: OptimSpec = Field(default_factory=OptimSpec, description="the optimizer")
+    budget: BudgetSpec = Field(description="how long to train")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 computes in bfloat16 over fp32 parameters")
+    strategy: Strategy | None = Field(
+        None, description="how workers share the model; null: ddp for several workers, plain for one"
+    )
+    scaling: ScalingSpec = Field(default_factory=ScalingSpec, description="how many workers, on what")
+    checkpoint: CheckpointSpec = Field(default_factory=CheckpointSpec, description="when training is saved")
+    evaluate: EvaluateSpec = Field(default_factory=EvaluateSpec, description="how the model is measured")
+    publish: PublishSpec = Field(default_factory=PublishSpec, description="under which name the model is stored")
+    init_from: dict[str, Reference] = Field(
+        default_factory=dict, description="a glob of this model's parameters: the published model they start from"
+    )
+    freeze: tuple[Text, ...] = Field((), description="globs of parameters that aren't trained")
+    storage: Location | None = Field(None, description="the directory of runs and models; null is $DLSVC_HOME")
+    report: ReportSpec = Field(default_factory=ReportSpec, description="how often progress is written down")
+
+    def most_workers(self) -> int:
+        workers = self.scaling.workers
+        return workers if isinstance(workers, int) else workers.max
+
+    def fewest_workers(self) -> int:
+        workers = self.scaling.workers
+        return workers if isinstance(workers, int) else workers.min
+
+
+Pair = tuple[float, float]
+
+
+class SearchSpec(Part):
+    """Values to try for one field: exactly one of these."""
+
+    choice: tuple[Any, ...] | None = Field(None, description="any of these values")
+    uniform: Pair | None = Field(None, description="a number between both")
+    log_uniform: Pair | None = Field(None, description="a number between both, its logarithm uniform")
+    integer: tuple[int, int] | None = Field(None, description="a whole number from the first to the second, included")
+
+    @model_validator(mode="after")
+    def _one_and_in_order(self) -> Self:
+        given = {name: value for name, value in self if value is not None}
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of choice, uniform, log_uniform and integer, not {sorted(given) or 'none'}")
+        [(name, values)] = given.items()
+        if name == "choice" and not values:
+            raise ValueError("choice needs at least one value")
+        if name != "choice" and values[0] >= values[1]:
+            raise ValueError(f"{name} goes from the smaller to the larger number, not from {values[0]} to {values[1]}")
+        if name == "log_uniform" and values[0] <= 0:
+            raise ValueError(f"log_uniform needs numbers above 0, not {values[0]}")
+        return self
+
+    def extremes(self) -> tuple[Any, ...]:
+        """Every choice, or both ends of a range."""
+        return next(value for _, value in self if value is not None)
+
+
+class TunePublishSpec(Part):
+    """Where the best trial's model is found afterwards."""
+
+    name: Name | None = Field(None, description="null is the train spec's own")
+    alias: Name = Field("best", description="the alias that moves to the best trial's version")
+
+
+class TuneSpec(_Dumped):
+    """A search over fields of a train spec."""
+
+    kind: Literal["tune"] = Field("tune", description="what this spec is")
+    name: Name = Field(description="names the search: a-z, 0-9 and -, at most 63")
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = Field(0, description="the trials are drawn from it")
+    train: TrainSpec = Field(description="the train spec, or the path of one, that every trial begins with")
+    search: dict[str, SearchSpec] = Field(min_length=1, description="dotted paths of the train spec: what to try there")
+    metric: Text = Field("accuracy", description="the evaluation's metric that decides")
+    mode: Literal["max", "min"] = Field("max", description="whether more of it is better, or less")
+    algorithm: Literal["random", "grid"] = Field("random", description="draws, or every combination of choices")
+    scheduler: Literal["none", "asha"] = Field("none", description="asha stops trials that fall behind")
+    grace_steps: Count = Field(50, description="asha: no trial is stopped before")
+    reduction_factor: Annotated[int, Field(ge=2, le=100)] = Field(3, description="asha: one in so many goes on")
+    trials: Annotated[int, Field(ge=1, le=10_000)] = Field(8, description="how many are drawn; grid ignores it")
+    max_concurrent: Count | Literal["auto"] = Field("auto", description="trials at a time; auto: what the cluster holds")
+    publish: TunePublishSpec = Field(default_factory=TunePublishSpec, description="where the best model is found")
+
+    def train_spec(self) -> TrainSpec:
+        return self.train
+
+
+class ServedModel(Part):
+    """One model of a server."""
+
+    model: Reference = Field(description="name, name@version or name@alias")
+    replicas: Annotated[int, Field(ge=1, le=1000)] = Field(1, description="processes that answer for it")
+    max_batch_size: Annotated[int, Field(ge=1, le=4096)] = Field(8, description="most requests computed at once")
+    batch_wait_s: Annotated[float, Field(ge=0, le=60)] = Field(0.01, description="how long a batch waits to fill")
+
+
+class ServeSpec(_Dumped):
+    """A server of published models."""
+
+    kind: Literal["serve"] = Field("serve", description="what this spec is")
+    name: Name = Field("serve", description="names the application: a-z, 0-9 and -, at most 63")
+    models: tuple[ServedModel, ...] = Field(min_length=1, description="what to serve")
+    host: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:_-]{1,253}$")] = Field(
+        "127.0.0.1", description="the address to listen on; 0.0.0.0 for every one"
+    )
+    port: Annotated[int, Field(ge=1, le=65535)] = Field(8000, description="the port to listen on")
+
+
+Spec = TrainSpec | TuneSpec | ServeSpec
+KINDS: dict[str, type[TrainSpec] | type[TuneSpec] | type[ServeSpec]] = {
+    "train": TrainSpec,
+    "tune": TuneSpec,
+    "serve": ServeSpec,
+}
+
+
+def digest(document: Mapping[str, Any]) -> str:
+    """sha256 of plain data, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()

@@ -64,7 +64,7 @@ class Contrastive(Task):
     def predict(self, modules: Modules, batch: Batch) -> list[Prediction]:
         """The embedding of whichever inputs there are, and the scale that turns their products into logits."""
         found = modules["model"](batch.get("image"), batch.get("tokens"), batch.get("attention_mask"))
-        scale = float(found["logit_scale"])
+        scale = found["logit_scale"].item()
         rows: list[Prediction] = [{"logit_scale": scale} for _ in range(_length(batch))]
         for name in ("image_embed", "text_embed"):
             if f"{name}s" in found:

@@ -30,7 +30,7 @@ def test_map_load_map_gives_the_same_bytes(layout: str) -> None:
     _, state = _state(layout)
     theirs = export_weights(layout, state)
     ours = import_weights(layout, theirs)
-    assert list(sorted(ours)) == sorted(state)
+    assert sorted(ours) == sorted(state)
     assert all(torch.equal(ours[name], state[name]) and ours[name].shape == state[name].shape for name in state)
     again = export_weights(layout, ours)
     assert {name: value.numpy().tobytes() for name, value in again.items()} == {

@@ -28,7 +28,7 @@ SYSTEMS: dict[str, dict[str, Any]] = {
         "data": {"source": "digits", "image": {"size": 28, "mean": [0.0], "std": [1.0]}},
     },
     "gan": {
-        "model": {"name": "gan", "args": {"image_size": 28, "latent_dim": 16, "base_channels": 8}},
+        "model": {"name": "gan", "args": {"image_size": 28, "in_channels": 1, "latent_dim": 16, "base_channels": 8}},
         "data": {"source": "digits", "image": {"size": 28}},
         "optim": {"phases": {"discriminator": {"lr": 2e-4}, "generator": {"lr": 2e-4}}},
     },

@@ -1,0 +1,192 @@
+"""What no field can say of itself: fields against each other, against the registered models and tasks, and against known data.
+
+A check reads some fields and yields what is wrong. It is left out where one of its fields is already known to be wrong.
+No torch, no Ray, no numpy: everything here is read from source or static tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from dlsvc.augment import registry as augmentations
+from dlsvc.errors import Problem, did_you_mean
+from dlsvc.registry import entries
+from dlsvc.spec.arguments import Signature
+from dlsvc.spec.document import Node
+from dlsvc.spec.explain import place_of
+from dlsvc.spec.resolve import known_model, known_task, resolve_strategy, signature
+from dlsvc.spec.schema import PhaseOptimSpec, TrainSpec
+
+Found = Iterator[tuple[str, str]]
+Check = Callable[[TrainSpec], Found]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A check, and the fields that must be sound for it to mean anything."""
+
+    reads: tuple[str, ...]
+    check: Check
+
+
+def run_rules(rules: tuple[Rule, ...], spec: TrainSpec, tree: Node, broken: frozenset[str]) -> Iterator[Problem]:
+    """Every problem that the rules find, at its place in the tree."""
+    for rule in rules:
+        if not any(_overlap(field, other) for field in rule.reads for other in broken):
+            for path, message in rule.check(spec):
+                yield place_of(tree, path.split(".")).problem(message, path)
+
+
+def argument_problems(spec: TrainSpec, tree: Node, broken: frozenset[str]) -> Iterator[Problem]:
+    """The arguments of the model, the task and each augmentation against their signatures."""
+    model, task = known_model(spec), known_task(spec)
+    if model is not None and not _touched(("model.name", "model.args"), broken):
+        yield from signature(model).problems(_node(tree, "model.args"), "model.args")
+    if task is not None and not _touched(("model.name", "task"), broken):
+        yield from signature(task).problems(_node(tree, "task.args"), "task.args")
+    for place, asked in enumerate(spec.data.augment):
+        path, known = f"data.augment.{place}", augmentations.entries().get(asked.name)
+        if known is not None and not _touched((path,), broken):
+            given = _node(tree, path)
+            fields = {name: node for name, node in given.value.items() if name != "name"}
+            yield from Signature(asked.name, known.parameters).problems(Node(given.place, fields, given.keys), path)
+            yield from _probability(given, path)
+
+
+def _probability(given: Node, path: str) -> Iterator[Problem]:
+    node = given.child("p")
+    if node and isinstance(node.value, int | float) and not 0 <= node.value <= 1:
+        yield node.place.problem(f"must be in [0, 1], not {node.value}", f"{path}.p")
+
+
+def _known_names(spec: TrainSpec) -> Found:
+    models, tasks = entries("model"), entries("task")
+    if spec.model.name not in models:
+        yield "model.name", f"no model is called {spec.model.name!r}{did_you_mean(spec.model.name, models)}"
+    if spec.task.name is not None and spec.task.name not in tasks:
+        yield "task.name", f"no task is called {spec.task.name!r}{did_you_mean(spec.task.name, tasks)}"
+
+
+def _known_augmentations(spec: TrainSpec) -> Found:
+    known = augmentations.entries()
+    for place, asked in enumerate(spec.data.augment):
+        if asked.name not in known:
+            hint = did_you_mean(asked.name, known)
+            yield f"data.augment.{place}.name", f"no augmentation is called {asked.name!r}{hint}"
+
+
+def _atoms_fill_the_batch(spec: TrainSpec) -> Found:
+    size, total = spec.batch.micro_size, spec.batch.global_size
+    if size == "auto" or total % size == 0:
+        return
+    divisors = [number for number in range(1, total + 1) if total % number == 0]
+    close = sorted(sorted(divisors, key=lambda number: abs(number - size))[:2])
+    hint = " or ".join(str(number) for number in close)
+    yield "batch.micro_size", f"{size} doesn't divide global_size, {total}; {hint} would"
+
+
+def _channels_have_statistics(spec: TrainSpec) -> Found:
+    image = spec.data.image
+    if image is None:
+        return
+    for name, values in (("mean", image.mean), ("std", image.std)):
+        if len(values) != image.channels:
+            yield f"data.image.{name}", f"has {len(values)} values and the image {image.channels} channels; give one a channel"
+
+
+def _plain_is_one_worker(spec: TrainSpec) -> Found:
+    if spec.strategy == "plain" and spec.most_workers() > 1:
+        yield "strategy", f"plain is one worker, and scaling.workers goes to {spec.most_workers()}; use ddp, fsdp or zero1 to zero3"
+
+
+def _zero_keeps_its_size(spec: TrainSpec) -> Found:
+    strategy = resolve_strategy(spec)
+    if strategy.startswith("zero") and not isinstance(spec.scaling.workers, int):
+        yield (
+            "scaling.workers",
+            f"a range doesn't go with {strategy}: DeepSpeed fixes its number of workers for the whole run; give one number, "
+            "or use ddp or fsdp, which can grow and shrink",
+        )
+
+
+def _exact_is_whole(spec: TrainSpec) -> Found:
+    strategy = resolve_strategy(spec)
+    if spec.batch.reduce == "exact" and strategy not in ("plain", "ddp"):
+        yield "batch.reduce", f"exact needs strategy plain or ddp, where every worker holds whole gradients; strategy is {strategy}"
+
+
+def _every_phase_has_an_optimizer(spec: TrainSpec) -> Found:
+    task = known_task(spec)
+    if task is None:
+        return
+    phases, given = tuple(task.options.get("phases", ("main",))), spec.optim.phases
+    if len(phases) == 1:
+        if given:
+            yield "optim.phases", f"task {task.name} has a single phase; put the fields into optim itself"
+        return
+    missing = [phase for phase in phases if phase not in given]
+    if missing:
+        yield "optim.phases", f"task {task.name} has the phases {', '.join(phases)}; missing: {', '.join(missing)}"
+    for name in given:
+        if name not in phases:
+            yield f"optim.phases.{name}", f"task {task.name} has no phase {name!r}{did_you_mean(name, phases)}"
+
+
+def _nothing_is_ignored(spec: TrainSpec) -> Found:
+    """A field that the optimizer or the schedule doesn't read must keep its default."""
+    yield from _ignored("optim", spec.optim)
+    for name, phase in spec.optim.phases.items():
+        # What was inherited is reported above it, once.
+        above = dict(_ignored("optim", spec.optim))
+        for path, message in _ignored(f"optim.phases.{name}", phase):
+            if path.replace(f"optim.phases.{name}", "optim") not in above:
+                yield path, message
+
+
+def _ignored(path: str, optim: PhaseOptimSpec) -> Found:
+    unread = ("betas", "eps") if optim.name == "sgd" else ("momentum",)
+    for name in unread:
+        if getattr(optim, name) != PhaseOptimSpec.model_fields[name].default:
+            readers = "adam and adamw" if optim.name == "sgd" else "sgd"
+            yield f"{path}.{name}", f"{optim.name} would ignore it; only {readers} reads {name}"
+    if optim.schedule.name == "constant" and optim.schedule.final_factor != 0.0:
+        yield f"{path}.schedule.final_factor", "a constant schedule would ignore it; use linear or cosine"
+
+
+def _format_is_for_paths(spec: TrainSpec) -> Found:
+    from dlsvc.spec.facts import catalog
+
+    if spec.data.format != "auto" and spec.data.source in catalog():
+        yield "data.format", f"{spec.data.source} is of the catalog, which knows its format; leave it at auto"
+
+
+RULES = (
+    Rule(("model.name", "task.name"), _known_names),
+    Rule(("data.augment",), _known_augmentations),
+    Rule(("batch",), _atoms_fill_the_batch),
+    Rule(("data.image",), _channels_have_statistics),
+    Rule(("strategy", "scaling.workers"), _plain_is_one_worker),
+    Rule(("strategy", "scaling.workers"), _zero_keeps_its_size),
+    Rule(("strategy", "scaling.workers", "batch.reduce"), _exact_is_whole),
+    Rule(("model.name", "task.name", "optim.phases"), _every_phase_has_an_optimizer),
+    Rule(("optim",), _nothing_is_ignored),
+    Rule(("data.source", "data.format"), _format_is_for_paths),
+)
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether one path is the other or leads to it."""
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
+
+
+def _touched(fields: tuple[str, ...], broken: frozenset[str]) -> bool:
+    return any(_overlap(field, other) for field in fields for other in broken)
+
+
+def _node(tree: Node, path: str) -> Node:
+    """What stands at a path; an empty section where nothing does."""
+    node: Node | None = tree
+    for part in path.split("."):
+        node = node.child(part) if node is not None else None
+    return node if node is not None and node.value is not None else Node(place_of(tree, path.split(".")), {})

@@ -1,0 +1,147 @@
+"""Shapes, sizes and refusals of each architecture."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from dlsvc.errors import UsageError
+from dlsvc.models.clip import CLIP, TextArgs
+from dlsvc.models.gan import GAN
+from dlsvc.models.lenet5 import LeNet5
+from dlsvc.models.mlp import MLP
+from dlsvc.models.perceptron import Perceptron
+from dlsvc.models.vae import VAE
+from dlsvc.models.vit import ViT
+from tests.models.every import build
+
+TINY_VIT: dict[str, Any] = {"image_size": 16, "patch_size": 8, "d_model": 16, "num_layers": 1, "num_heads": 2}
+
+
+def _size(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("image_size", [16, 28, 32])
+def test_lenet5_takes_the_sizes_of_the_catalog(image_size: int) -> None:
+    model = LeNet5(image_size=image_size, in_channels=3, num_classes=7)
+    image = torch.randn(2, 3, image_size, image_size)
+    assert model(image).shape == (2, 7)
+    assert model.encode(image).shape == (2, 84)
+
+
+def test_lenet5_has_the_papers_shape() -> None:
+    # 156 + 2,416 + 48,120 + 10,164 + 850: C3 is fully connected here, not by the paper's table I.
+    assert _size(LeNet5()) == 61_706
+    assert _size(LeNet5(image_size=28)) == 61_706
+
+
+def test_vit_b16_has_the_papers_size() -> None:
+    with torch.device("meta"):
+        assert _size(ViT()) == 86_567_656
+
+
+def test_headless_vit_gives_its_features() -> None:
+    torch.manual_seed(0)
+    model, image = ViT(**TINY_VIT, num_classes=0), torch.randn(2, 3, 16, 16)
+    assert model(image).shape == (2, 16)
+    torch.testing.assert_close(model(image), model.encode(image))
+
+
+def test_clip_b32_has_the_published_size() -> None:
+    with torch.device("meta"):
+        assert _size(CLIP()) == 151_277_313
+
+
+def test_flat_models_take_images_too() -> None:
+    assert Perceptron(num_features=16)(torch.randn(2, 1, 4, 4)).shape == (2, 2)
+    assert MLP(in_features=16, hidden_dims=(5,))(torch.randn(2, 1, 4, 4)).shape == (2, 10)
+    assert MLP(in_features=16, hidden_dims=())(torch.randn(2, 16)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("image_size", [28, 32])
+@pytest.mark.parametrize("in_channels", [1, 3])
+def test_vae_keeps_the_image_shape(image_size: int, in_channels: int) -> None:
+    model = VAE(image_size=image_size, in_channels=in_channels, base_channels=4, latent_dim=5)
+    image = torch.rand(2, in_channels, image_size, image_size)
+    found = model(image, torch.zeros(2, 5))
+    assert found["reconstruction"].shape == image.shape
+    assert found["mean"].shape == found["logvar"].shape == (2, 5)
+    assert model(None, torch.zeros(3, 5))["reconstruction"].shape == (3, *image.shape[1:])
+
+
+@pytest.mark.parametrize("image_size", [28, 32, 64])
+def test_gan_makes_and_judges_images(image_size: int) -> None:
+    model = GAN(image_size=image_size, in_channels=1, base_channels=4, latent_dim=6)
+    image = model(torch.randn(2, 6))
+    assert image.shape == (2, 1, image_size, image_size)
+    assert image.abs().max() <= 1
+    assert model.discriminator(image).shape == (2,)
+
+
+def test_gan_has_the_papers_size() -> None:
+    with torch.device("meta"):
+        model = GAN()
+    # The published generator for 64 x 64 has 3,576,704 weights and no bias in its last layer; ours has 3 there.
+    assert _size(model.generator) == 3_576_704 + 3
+
+
+def test_clip_embeddings_have_length_1_and_a_bounded_scale() -> None:
+    model, batch = build("clip").model, build("clip").batch
+    found = model(batch["image"], batch["tokens"], batch["attention_mask"])
+    torch.testing.assert_close(found["image_embeds"].norm(dim=1), torch.ones(8))
+    torch.testing.assert_close(found["text_embeds"].norm(dim=1), torch.ones(8))
+    assert found["logit_scale"].item() == pytest.approx(1 / 0.07)
+    assert found["logit_scale"].dim() == 0
+    nn.init.constant_(model.get_parameter("logit_scale"), math.log(1000))
+    assert model(None, batch["tokens"])["logit_scale"].item() == 100.0
+
+
+def test_clip_text_is_read_at_its_end() -> None:
+    model = build("clip").model.eval()
+    short = torch.tensor([[5, 6, 2, 0, 0]])
+    other_tail = torch.tensor([[5, 6, 2, 9, 2]])
+    torch.testing.assert_close(model(None, short)["text_embeds"], model(None, other_tail)["text_embeds"])
+    keep = torch.tensor([[True, True, True, False, False]])
+    torch.testing.assert_close(model(None, short)["text_embeds"], model(None, short, keep)["text_embeds"])
+    assert not torch.allclose(model(None, short)["text_embeds"], model(None, torch.tensor([[7, 6, 2]]))["text_embeds"])
+
+
+def test_clip_takes_its_parts_as_mappings_or_dataclasses() -> None:
+    text: Any = {"vocab_size": 32, "max_seq_len": 8, "d_model": 16, "num_layers": 1, "num_heads": 2}
+    torch.manual_seed(0)
+    one = CLIP(vision=TINY_VIT, text=text)
+    torch.manual_seed(0)
+    two = CLIP(vision=TINY_VIT, text=TextArgs(**text))
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+
+
+def test_no_parameter_is_a_scalar() -> None:
+    """Sharded strategies split along the first dimension."""
+    for name in ("clip", "vit", "gan", "vae"):
+        assert all(parameter.dim() > 0 for parameter in build(name).model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("kind", "args", "message"),
+    [
+        (LeNet5, {"image_size": 8}, "at least 12, not 8"),
+        (ViT, {"image_size": 30}, "multiple of patch_size 16"),
+        (VAE, {"image_size": 30}, "multiple of 4, not 30"),
+        (GAN, {"image_size": 30}, "one of 8, 16, 28, 32, 64, not 30"),
+    ],
+)
+def test_impossible_sizes_are_refused(kind: Any, args: dict[str, int], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        kind(**args)
+
+
+def test_images_and_texts_of_another_size_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"\(8, 8\), the model's image_size is 16"):
+        ViT(**TINY_VIT)(torch.zeros(1, 3, 8, 8))
+    with pytest.raises(UsageError, match="9 tokens, the model's max_seq_len is 8"):
+        build("clip").model(None, torch.ones(1, 9, dtype=torch.int64))

@@ -1,0 +1,81 @@
+"""The two phases of a GAN."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from dlsvc.tasks.adversarial import Adversarial
+from dlsvc.tasks.base import Metrics, sample_normal
+from tests.models.every import build, only
+
+
+def test_an_undecided_discriminator_loses_log_2_on_either_side() -> None:
+    subject = build("gan")
+    torch.nn.init.zeros_(subject.model.get_parameter("discriminator.layers.5.weight"))
+    losses, report = subject.task.losses(subject.modules, subject.batch, "discriminator")
+    assert {name: value.item() for name, value in losses.items()} == pytest.approx(
+        {"real_loss": math.log(2), "fake_loss": math.log(2)}
+    )
+    assert (report["d_real"].item(), report["d_fake"].item()) == (0.5, 0.5)
+    losses, _ = subject.task.losses(subject.modules, subject.batch, "generator")
+    assert losses["generator_loss"].item() == pytest.approx(math.log(2))
+
+
+def test_discriminator_loss_is_the_binary_cross_entropy() -> None:
+    subject = build("gan")
+    losses, _ = subject.task.losses(subject.modules, subject.batch, "discriminator")
+    noise = sample_normal(subject.batch, "latent/discriminator", (4,))
+    with torch.no_grad():
+        fake = subject.modules["generator"](noise)
+    logits = torch.cat([subject.modules["discriminator"](image) for image in (subject.batch["image"], fake)])
+    target = torch.cat([torch.ones(8), torch.zeros(8)])
+    expected = 2 * F.binary_cross_entropy_with_logits(logits, target)
+    torch.testing.assert_close(sum(losses.values()), expected)
+
+
+def test_phases_draw_different_noise_of_the_same_samples() -> None:
+    subject = build("gan")
+    one, two = (sample_normal(subject.batch, f"latent/{phase}", (4,)) for phase in subject.task.phases)
+    assert not torch.equal(one, two)
+
+
+def test_discriminator_learns_to_tell_real_from_fake() -> None:
+    subject = build("gan")
+    optimizer = torch.optim.Adam(subject.modules["discriminator"].parameters(), 1e-2)
+    for _ in range(60):
+        with only(subject, "discriminator"):
+            subject.losses("discriminator").backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    _, report = subject.task.losses(subject.modules, subject.batch, "discriminator")
+    assert report["d_real"].item() > 0.9
+    assert report["d_fake"].item() < 0.1
+
+
+@torch.inference_mode()
+def test_samples_follow_their_seeds_one_by_one() -> None:
+    subject = build("gan")
+    subject.model.eval()
+    assert isinstance(subject.task, Adversarial)
+    rows = subject.task.predict(subject.modules, {"key": torch.tensor([5, 6, 5])})
+    assert rows[0]["image"].shape == (16, 16, 3)
+    np.testing.assert_array_equal(rows[0]["image"], rows[2]["image"])
+    assert not np.array_equal(rows[0]["image"], rows[1]["image"])
+    alone = subject.task.generate(subject.modules, torch.tensor([6]))
+    np.testing.assert_allclose(alone[0], rows[1]["image"], atol=1e-6)
+
+
+@torch.inference_mode()
+def test_metrics_are_means_over_the_split() -> None:
+    subject = build("gan")
+    subject.model.eval()
+    metrics = Metrics()
+    subject.task.measure(subject.modules, subject.batch, metrics)
+    found = subject.task.compute(metrics)
+    assert set(found) == {"d_real", "d_fake", "discriminator_loss", "generator_loss"}
+    assert 0 < found["d_real"] < 1
