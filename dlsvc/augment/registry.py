@@ -1,6 +1,7 @@
 """Augmentations by name, found by reading this package's source, so that a spec is checked without importing numpy.
 
-A frozen dataclass decorated with `@register_augmentation("name", modality="image")` is an entry; its fields are its parameters.
+A frozen dataclass decorated with `@register_augmentation("name", modality="image")` is an entry; its fields are its
+parameters.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def resolve(name: str) -> AugmentationEntry:
 
 
 def build_augmentations(asked: Iterable[AugmentOptions]) -> list[Any]:
-    """The augmentations of a spec, in its order. Each is applied with keys that its place in the list was derived into."""
+    """The augmentations of a spec, in its order. The keys that each is applied with already tell its place apart."""
     return [resolve(options.name).load()(**options.parameters) for options in asked]
 
 
@@ -87,3 +88,20 @@ def _read(path: Path) -> list[AugmentationEntry]:
 def _parameter(node: ast.AnnAssign) -> Argument:
     default = REQUIRED if node.value is None else ast.literal_eval(node.value)
     return Argument(ast.unparse(node.target), ast.unparse(node.annotation), default)
+
+
+def describe() -> list[dict[str, Any]]:
+    """One row an augmentation, for `augment ls`."""
+    return [
+        {
+            "modality": entry.modality,
+            "name": entry.name,
+            "parameters": {one.name: f"{one.annotation}{_default(one)}" for one in entry.parameters},
+            "about": entry.doc.partition("\n")[0],
+        }
+        for entry in entries().values()
+    ]
+
+
+def _default(argument: Argument) -> str:
+    return "" if argument.default is REQUIRED else f" = {argument.default!r}"

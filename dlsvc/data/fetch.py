@@ -105,7 +105,14 @@ def _download(package: Package, path: Path, say: Say) -> None:
 def _run_client(package: Package, folder: Path, say: Say) -> None:
     pinned = f"{package.name}={package.version}"
     if package.kind == "npm":
-        _run(["npm", "pack", "--silent", f"{package.name}@{package.version}"], folder, package)
+        # npm's own patience without a network is over a minute.
+        patience = [
+            "--loglevel=error",
+            "--fetch-retries=2",
+            "--fetch-retry-mintimeout=1000",
+            "--fetch-retry-maxtimeout=3000",
+        ]
+        _run(["npm", "pack", *patience, f"{package.name}@{package.version}"], folder, package)
     elif package.kind == "pip":
         wanted = [f"{package.name}=={package.version}", "--dest", "."]
         _run(
@@ -141,7 +148,7 @@ def _run(command: list[str], folder: Path, package: Package) -> None:
             f"{command[0]} took more than {_TIMEOUT_S} s for {package.name}: is the network there?"
         ) from error
     if done.returncode:
-        said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-5:]) or f"exit code {done.returncode}"
+        said = (done.stderr or done.stdout).strip()[:1500] or f"exit code {done.returncode}"
         raise DataError(
             f"can't download {package.name} {package.version} by `{' '.join(command)}`; "
             f"is the network there, and the registry reachable?\n{said}"

@@ -14,16 +14,21 @@ optimizer keeps for them. Checkpoints, exponential averages and resharding know 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from dlsvc.augment import keys
 from dlsvc.engine.exact import all_reduce, exact_norm, exact_sum
+
+
+# Step -> factor of the learning rate.
+Schedule = Callable[[int], float]
 
 
 @dataclass(frozen=True)
@@ -42,16 +47,9 @@ class Phase:
     name: str
     module: str
     optimizer: torch.optim.Optimizer
-    schedule: "Schedule"
+    schedule: Schedule
     max_grad_norm: float | None = None
     ema_decay: float | None = None
-
-
-class Schedule:
-    """Step -> factor of the learning rate."""
-
-    def __call__(self, step: int) -> float:
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -243,6 +241,14 @@ class Engine:
             found += [(slot, phase.optimizer, average) for slot, average in zip(self._slots[name], averages, strict=True)]
         return found
 
+    def held(self) -> list[tuple[Slot, torch.optim.Optimizer]]:
+        """What this rank's optimizers need to be restored: everything they update, which a replicated strategy holds in full."""
+        return [
+            (Slot(self._names[id(p)], tuple(p.shape), 0, p.numel(), p, 0), phase.optimizer)
+            for phase in self.phases.values()
+            for p in self._parameters(phase)
+        ]
+
     def buffers(self) -> dict[str, Tensor]:
         """Running statistics, equal on every rank."""
         return self._buffers
@@ -277,8 +283,6 @@ def _numel(shape: tuple[int, ...]) -> int:
 
 
 def _atom_seed(seed: int, phase: str, step: int, atom: int | None) -> int:
-    import numpy as np
-
     word = keys.sample_keys(seed, np.asarray([step]), np.asarray([-1 if atom is None else atom]))
     return int(keys.derive(word, f"dropout/{phase}")[0] >> np.uint64(1))
 

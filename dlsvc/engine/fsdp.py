@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard
 
 from dlsvc.engine.base import Engine, Phase, Slot, local
 
@@ -45,6 +47,19 @@ class FSDPEngine(Engine):
             found.append(Slot(self._names[id(parameter)], shape, start, local(parameter).numel(), parameter, 0))
         return found
 
+    def begin(self, phase: str) -> None:
+        """A root that ran without gradients stays gathered, and gathered copies keep the flag of their first gathering: shard again, and let them follow."""
+        parts = [part for module in self.wrapped.values() for part in module.modules() if isinstance(part, FSDPModule)]
+        for part in parts:
+            part.reshard()
+        super().begin(phase)
+        for part in parts:
+            for parameter in _gathered(part):
+                parameter._unsharded_param.requires_grad_(parameter.sharded_param.requires_grad)
+
+    def held(self) -> list[tuple[Slot, torch.optim.Optimizer]]:
+        return [(slot, optimizer) for slot, optimizer, _ in self.slots()]
+
     def _mean_over(self) -> int:
         return self.place.world_size
 
@@ -56,3 +71,9 @@ class FSDPEngine(Engine):
 
     def untrained(self) -> dict[str, Tensor]:
         return {name: value.full_tensor() if hasattr(value, "full_tensor") else value for name, value in super().untrained().items()}
+
+
+def _gathered(part: FSDPModule) -> list[Any]:
+    """FSDP's own records of the parameters that a module has gathered before."""
+    group = part._get_fsdp_state()._fsdp_param_group
+    return [parameter for parameter in group.fsdp_params if hasattr(parameter, "_unsharded_param")] if group else []

@@ -15,6 +15,7 @@ from dlsvc.engine.base import Engine, Phase, Slot
 from dlsvc.errors import RunFailed
 
 
+_MIN_BUCKET = 1 << 16
 _MAX_BUCKET = 500_000_000
 
 
@@ -40,7 +41,9 @@ class ZeROEngine(Engine):
         import deepspeed
 
         # DeepSpeed allocates a whole bucket at every backward; its default of 5e8 elements is 2 GB.
-        bucket = min(sum(p.numel() for p in self.plain[phase.module].parameters()), _MAX_BUCKET)
+        count = sum(p.numel() for p in self.plain[phase.module].parameters())
+        # At least what one partition is padded to, and even: DeepSpeed asserts both.
+        bucket = min(max(2 * -(-count // 2), _MIN_BUCKET), _MAX_BUCKET)
         config = {
             "train_micro_batch_size_per_gpu": self.micro_size,
             # DeepSpeed's own linear layer sums a bias's gradient in another order than torch's.
@@ -88,6 +91,9 @@ class ZeROEngine(Engine):
             count = min(width, parameter.ds_numel - start)
             found.append(Slot(self._names[id(parameter)], tuple(parameter.ds_shape), start, count, zero.fp32_partitioned_groups_flat[group], offset))
         return found
+
+    def held(self) -> list[tuple[Slot, torch.optim.Optimizer]]:
+        return [(slot, optimizer) for slot, optimizer, _ in self.slots()]
 
     def _mean_over(self) -> int:
         return self.place.world_size

@@ -1,7 +1,7 @@
 """Checks arguments against a constructor's signature as its source writes it: a small, safe reading of annotations.
 
-Known are int, float, bool, str, None, unions, tuple, list, dict, Mapping, Sequence, Literal and the file's own frozen dataclasses.
-Any other annotation accepts every value: the constructor then has the last word.
+Known are int, float, bool, str, None, unions, tuple, list, dict, Mapping, Sequence, Literal and the file's own frozen
+dataclasses. Any other annotation accepts every value: the constructor then has the last word.
 """
 
 from __future__ import annotations
@@ -80,7 +80,9 @@ class Signature:
         """A part that may also come as a mapping is just the part: its fields are then checked."""
         members = [self._read(side) for side in (node.left, node.right)]
         if any(isinstance(member, type) and issubclass(member, BaseModel) for member in members):
-            members = [member for member in members if member is not dict and getattr(member, "__origin__", None) is not dict]
+            members = [
+                member for member in members if member is not dict and getattr(member, "__origin__", None) is not dict
+            ]
         return reduce(lambda left, right: left | right, members) if Any not in members else Any
 
     def _generic(self, name: str, inner: ast.expr) -> Any:

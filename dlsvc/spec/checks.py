@@ -1,4 +1,4 @@
-"""What no field can say of itself: fields against each other, against the registered models and tasks, and against known data.
+"""What no field can say of itself: fields against each other, against registered models and tasks, against known data.
 
 A check reads some fields and yields what is wrong. It is left out where one of its fields is already known to be wrong.
 No torch, no Ray, no numpy: everything here is read from source or static tables.
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from dlsvc.augment import registry as augmentations
 from dlsvc.errors import Problem, did_you_mean
 from dlsvc.registry import entries
+from dlsvc.spec import facts
 from dlsvc.spec.arguments import Signature
 from dlsvc.spec.document import Node
 from dlsvc.spec.explain import place_of
@@ -30,15 +31,24 @@ class Rule:
     check: Check
 
 
-def run_rules(rules: tuple[Rule, ...], spec: TrainSpec, tree: Node, broken: frozenset[str]) -> Iterator[Problem]:
-    """Every problem that the rules find, at its place in the tree."""
+def check(spec: TrainSpec, tree: Node, broken: frozenset[str]) -> list[Problem]:
+    """Every problem of a spec whose `broken` fields have been reported already and hold stand-ins."""
+    names = list(_run(_NAMES, spec, tree, broken))
+    arguments = list(_argument_problems(spec, tree, broken))
+    wrong = broken | {problem.path for problem in [*names, *arguments]}
+    return [*names, *arguments, *_run(_RULES, spec, tree, wrong)]
+
+
+def _run(rules: tuple[Rule, ...], spec: TrainSpec, tree: Node, broken: frozenset[str]) -> Iterator[Problem]:
+    """Each rule whose fields are sound, in order; what one rule finds wrong the later ones don't build on."""
     for rule in rules:
         if not any(_overlap(field, other) for field in rule.reads for other in broken):
             for path, message in rule.check(spec):
+                broken |= {path}
                 yield place_of(tree, path.split(".")).problem(message, path)
 
 
-def argument_problems(spec: TrainSpec, tree: Node, broken: frozenset[str]) -> Iterator[Problem]:
+def _argument_problems(spec: TrainSpec, tree: Node, broken: frozenset[str]) -> Iterator[Problem]:
     """The arguments of the model, the task and each augmentation against their signatures."""
     model, task = known_model(spec), known_task(spec)
     if model is not None and not _touched(("model.name", "model.args"), broken):
@@ -60,10 +70,14 @@ def _probability(given: Node, path: str) -> Iterator[Problem]:
         yield node.place.problem(f"must be in [0, 1], not {node.value}", f"{path}.p")
 
 
-def _known_names(spec: TrainSpec) -> Found:
-    models, tasks = entries("model"), entries("task")
+def _known_model_name(spec: TrainSpec) -> Found:
+    models = entries("model")
     if spec.model.name not in models:
         yield "model.name", f"no model is called {spec.model.name!r}{did_you_mean(spec.model.name, models)}"
+
+
+def _known_task_name(spec: TrainSpec) -> Found:
+    tasks = entries("task")
     if spec.task.name is not None and spec.task.name not in tasks:
         yield "task.name", f"no task is called {spec.task.name!r}{did_you_mean(spec.task.name, tasks)}"
 
@@ -92,12 +106,18 @@ def _channels_have_statistics(spec: TrainSpec) -> Found:
         return
     for name, values in (("mean", image.mean), ("std", image.std)):
         if len(values) != image.channels:
-            yield f"data.image.{name}", f"has {len(values)} values and the image {image.channels} channels; give one a channel"
+            yield (
+                f"data.image.{name}",
+                f"has {len(values)} values and the image {image.channels} channels; give one a channel",
+            )
 
 
 def _plain_is_one_worker(spec: TrainSpec) -> Found:
     if spec.strategy == "plain" and spec.most_workers() > 1:
-        yield "strategy", f"plain is one worker, and scaling.workers goes to {spec.most_workers()}; use ddp, fsdp or zero1 to zero3"
+        yield (
+            "strategy",
+            f"plain is one worker, and scaling.workers goes to {spec.most_workers()}; use ddp, fsdp or zero1 to zero3",
+        )
 
 
 def _zero_keeps_its_size(spec: TrainSpec) -> Found:
@@ -105,15 +125,18 @@ def _zero_keeps_its_size(spec: TrainSpec) -> Found:
     if strategy.startswith("zero") and not isinstance(spec.scaling.workers, int):
         yield (
             "scaling.workers",
-            f"a range doesn't go with {strategy}: DeepSpeed fixes its number of workers for the whole run; give one number, "
-            "or use ddp or fsdp, which can grow and shrink",
+            f"a range doesn't go with {strategy}: DeepSpeed fixes its number of workers for a whole run; "
+            "give one number, or use ddp or fsdp, which can grow and shrink",
         )
 
 
 def _exact_is_whole(spec: TrainSpec) -> Found:
     strategy = resolve_strategy(spec)
     if spec.batch.reduce == "exact" and strategy not in ("plain", "ddp"):
-        yield "batch.reduce", f"exact needs strategy plain or ddp, where every worker holds whole gradients; strategy is {strategy}"
+        yield (
+            "batch.reduce",
+            f"exact needs strategy plain or ddp, where every worker holds whole gradients; strategy is {strategy}",
+        )
 
 
 def _every_phase_has_an_optimizer(spec: TrainSpec) -> Found:
@@ -154,16 +177,13 @@ def _ignored(path: str, optim: PhaseOptimSpec) -> Found:
         yield f"{path}.schedule.final_factor", "a constant schedule would ignore it; use linear or cosine"
 
 
-def _format_is_for_paths(spec: TrainSpec) -> Found:
-    from dlsvc.spec.facts import catalog
-
-    if spec.data.format != "auto" and spec.data.source in catalog():
-        yield "data.format", f"{spec.data.source} is of the catalog, which knows its format; leave it at auto"
-
-
-RULES = (
-    Rule(("model.name", "task.name"), _known_names),
+# Names first: what they name decides what else there is to check.
+_NAMES = (
+    Rule(("model.name",), _known_model_name),
+    Rule(("task.name",), _known_task_name),
     Rule(("data.augment",), _known_augmentations),
+)
+_RULES = (
     Rule(("batch",), _atoms_fill_the_batch),
     Rule(("data.image",), _channels_have_statistics),
     Rule(("strategy", "scaling.workers"), _plain_is_one_worker),
@@ -171,7 +191,14 @@ RULES = (
     Rule(("strategy", "scaling.workers", "batch.reduce"), _exact_is_whole),
     Rule(("model.name", "task.name", "optim.phases"), _every_phase_has_an_optimizer),
     Rule(("optim",), _nothing_is_ignored),
-    Rule(("data.source", "data.format"), _format_is_for_paths),
+    Rule(("data.source",), facts.source_exists),
+    Rule(("data.source", "data.format"), facts.format_is_for_paths),
+    Rule(("data.source", "evaluate.split"), facts.split_exists),
+    Rule(("data.source", "data.positive"), facts.positive_is_a_class),
+    Rule(("data.source", "model.name", "task.name"), facts.data_has_what_the_task_reads),
+    Rule(("data.source", "data.augment"), facts.augmentations_fit),
+    Rule(("data.source", "batch.global_size", "budget", "optim"), facts.warmup_ends),
+    Rule(("data.source", "data.image", "data.text", "data.positive", "model", "task"), facts.model_fits_the_data),
 )
 
 

@@ -1,8 +1,8 @@
 """YAML as plain values that remember where they stand. Scalars are read as YAML 1.2 core says, not as PyYAML's 1.1.
 
-`1e-4` is a number, `no` and `on` are strings, `012` is 12, `1:30` is a string, only true and false are booleans. Duplicate
-keys, aliases, tags and second documents are refused: each has a meaning that a reader would not expect in a spec. Reading
-goes on after such a problem, so that all of them are found at once.
+`1e-4` is a number, `no` and `on` are strings, `012` is 12, `1:30` is a string, only true and false are booleans.
+Duplicate keys, aliases, tags and second documents are refused: each has a meaning that a reader would not expect in a
+spec. Reading goes on after such a problem, so that all of them are found at once.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ class _Reader:
         except yaml.YAMLError as error:
             raise Unreadable(Problem(f"isn't YAML: {' '.join(str(error).split())}", file=self.file)) from error
 
-    def _node(self, event: yaml.NodeEvent, events: Iterator[yaml.Event], depth: int) -> Node:
+    def _node(self, event: yaml.Event, events: Iterator[yaml.Event], depth: int) -> Node:
         self.count += 1
         if depth > MAX_DEPTH:
             raise Unreadable(self._place(event).problem(f"is nested more than {MAX_DEPTH} levels deep"))
@@ -185,7 +185,7 @@ class _Reader:
             return Node(self._place(event), scalar(event.value) if plain else event.value)
         return Node(self._place(event))
 
-    def _mapping(self, start: yaml.NodeEvent, events: Iterator[yaml.Event], depth: int) -> Node:
+    def _mapping(self, start: yaml.Event, events: Iterator[yaml.Event], depth: int) -> Node:
         node = Node(self._place(start), {})
         while not isinstance(key := next(events), yaml.MappingEndEvent):
             place = self._place(key)
@@ -200,7 +200,7 @@ class _Reader:
                 node.put(name, child, place)
         return node
 
-    def _key(self, event: yaml.NodeEvent, events: Iterator[yaml.Event], depth: int) -> str | None:
+    def _key(self, event: yaml.Event, events: Iterator[yaml.Event], depth: int) -> str | None:
         """A key's text as written, so that `1:` is "1" and `no:` is "no"."""
         if isinstance(event, yaml.ScalarEvent):
             self._refuse(event)
@@ -209,11 +209,11 @@ class _Reader:
         self._node(event, events, depth + 1)
         return None
 
-    def _refuse(self, event: yaml.NodeEvent) -> None:
+    def _refuse(self, event: yaml.Event) -> None:
         tag = getattr(event, "tag", None)
         if isinstance(event, yaml.AliasEvent):
             self._add(event, f"the alias *{event.anchor} is refused; write the value out")
-        elif event.anchor:
+        elif isinstance(event, yaml.NodeEvent) and event.anchor:
             self._add(event, f"the anchor &{event.anchor} is refused; aliases aren't read in a spec")
         if tag is not None and tag not in _STRING_TAGS:
             self._add(event, f"the tag {tag!r} is refused; a spec is plain data")
@@ -223,4 +223,4 @@ class _Reader:
 
     def _place(self, event: yaml.Event) -> Place:
         mark = event.start_mark
-        return Place(self.file, mark.line + 1, mark.column + 1) if self.has_lines else Place(self.file)
+        return Place(self.file, mark.line + 1, mark.column + 1) if mark and self.has_lines else Place(self.file)

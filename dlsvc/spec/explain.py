@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from dlsvc.errors import Problem, did_you_mean
 from dlsvc.spec.document import Node, Place
-from dlsvc.spec.schema import NAME_PATTERN, REFERENCE_PATTERN
+from dlsvc.spec.sections import NAME_PATTERN, REFERENCE_PATTERN
 
 Loc = tuple[str | int, ...]
 
@@ -71,7 +71,9 @@ def explain(found: Sequence[Finding], tree: Node, model: type[BaseModel], prefix
     by_path: dict[tuple[str, ...], list[Finding]] = {}
     for one in found:
         by_path.setdefault(one.path, []).append(one)
-    return [group[0].place.problem(_message(group, tree, model), prefix + ".".join(path)) for path, group in by_path.items()]
+    return [
+        group[0].place.problem(_message(group, tree, model), prefix + ".".join(path)) for path, group in by_path.items()
+    ]
 
 
 def place_of(tree: Node, path: Iterable[str | int], *, of_key: bool = False) -> Place:
@@ -91,13 +93,13 @@ def shown(value: Any) -> str:
     if isinstance(value, dict):
         return "a section"
     if isinstance(value, list | tuple):
-        return "a list"
+        return f"a list of {len(value)}"
     text = repr(value) if isinstance(value, str) else json.dumps(value, default=str)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _find(detail: ErrorDetails, tree: Node) -> Finding:
-    """Walk the error's location; parts that aren't in the tree are names of a union's members, or the field at the end."""
+    """Walk the error's location; what isn't in the tree is the name of a union's member, or the field at the end."""
     node, path = tree, []
     ends_absent = detail["type"] in ("missing", "extra_forbidden")
     for place, part in enumerate(detail["loc"]):

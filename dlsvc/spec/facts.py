@@ -6,14 +6,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from dlsvc.augment import registry as augmentations
 from dlsvc.data.catalog import CatalogEntry, entries
 from dlsvc.errors import did_you_mean
 from dlsvc.spec.resolve import known_model, known_task, signature
 from dlsvc.spec.schema import TrainSpec
 
 Found = Iterator[tuple[str, str]]
-Args = Mapping[str, Any]
 
+_OR_PATH = " (a path has a / in it, such as ./"
+# The batch keys that each kind of data can give.
 _KEYS = {
     "image": {"image", "label"},
     "tabular": {"features", "label"},
@@ -21,19 +23,145 @@ _KEYS = {
 }
 
 
-def catalog() -> dict[str, CatalogEntry]:
-    return entries()
-
-
-def is_path(source: str) -> bool:
-    """Whether a source means a place, rather than a name of the catalog."""
-    return "/" in source or source.startswith(".") or source.endswith((".parquet", ".csv")) or Path(source).is_dir()
-
-
-def known_source(spec: TrainSpec) -> Found:
-    source, known = spec.data.source, catalog()
-    if source not in known and not is_path(source) and not Path(source).exists():
+def source_exists(spec: TrainSpec) -> Found:
+    source, known = spec.data.source, entries()
+    if source not in known and not _is_path(source):
         hint = did_you_mean(source, known)
-        yield "data.source", f"no data set is called {source!r}{hint} A path of your own has a / in it, such as ./{source}" if (
-            hint.endswith("?")
-        ) else f"no data set is called {source!r}{hint}; a path of your own has a / in it, such as ./{source}"
+        yield (
+            "data.source",
+            f"no data set is called {source!r}{hint}{_OR_PATH}{source})",
+        )
+
+
+def format_is_for_paths(spec: TrainSpec) -> Found:
+    if spec.data.format != "auto" and _entry(spec):
+        yield "data.format", f"{spec.data.source} is of the catalog, which knows its format; leave it at auto"
+
+
+def split_exists(spec: TrainSpec) -> Found:
+    entry, split = _entry(spec), spec.evaluate.split
+    if entry and split not in entry.counts:
+        yield "evaluate.split", f"{entry.name} has no split {split!r}{did_you_mean(split, entry.counts)}"
+
+
+def positive_is_a_class(spec: TrainSpec) -> Found:
+    entry, positive = _entry(spec), spec.data.positive
+    if entry and positive is not None and positive not in entry.classes:
+        yield "data.positive", f"{entry.name} has no class {positive!r}{did_you_mean(positive, entry.classes)}"
+
+
+def data_has_what_the_task_reads(spec: TrainSpec) -> Found:
+    entry, task = _entry(spec), known_task(spec)
+    if entry is None or task is None:
+        return
+    given = _KEYS.get(entry.modality, set())
+    lacks = [key for key in task.options.get("reads", ()) if given and not given & set(key.split("|"))]
+    if lacks:
+        yield "data.source", f"task {task.name} reads {', '.join(lacks)}; {entry.name} has {', '.join(sorted(given))}"
+
+
+def augmentations_fit(spec: TrainSpec) -> Found:
+    entry, known = _entry(spec), augmentations.entries()
+    for place, asked in enumerate(spec.data.augment):
+        found = known.get(asked.name)
+        if entry and found and found.modality not in entry.modality.split("-"):
+            yield (
+                f"data.augment.{place}.name",
+                f"{asked.name} is for {found.modality} data; {entry.name} is {entry.modality}",
+            )
+
+
+def warmup_ends(spec: TrainSpec) -> Found:
+    """The warm-up must end before the run does, where its length is known."""
+    entry, steps = _entry(spec), spec.budget.steps
+    if steps is None and entry and spec.budget.epochs:
+        steps = -(-spec.budget.epochs * entry.counts["train"] // spec.batch.global_size)
+    sections = {"optim": spec.optim, **{f"optim.phases.{name}": phase for name, phase in spec.optim.phases.items()}}
+    for path, section in sections.items():
+        warmup = section.schedule.warmup_steps
+        inherited = path != "optim" and section.schedule == spec.optim.schedule
+        if steps is not None and warmup and warmup >= steps and not inherited:
+            yield (
+                f"{path}.schedule.warmup_steps",
+                f"{warmup} steps of warm-up don't end before the run, which has {steps} steps",
+            )
+
+
+def model_fits_the_data(spec: TrainSpec) -> Found:
+    """Numbers that the model's arguments and the data both state must agree. A field of the spec beats the catalog."""
+    entry, model, task = _entry(spec), known_model(spec), known_task(spec)
+    if model is None or task is None:
+        return
+    args = signature(model).complete(spec.model.args)
+    sizes = _image_facts(spec, entry)
+    if "label" in task.options.get("reads", ()) and (classes := _num_classes(spec, entry)):
+        yield from _differs(args, "num_classes", *classes)
+    for name, (value, where) in sizes.items():
+        yield from _differs(args, name, value, where)
+        yield from _differs(args.get("vision", {}), name, value, where, "model.args.vision")
+    yield from _width_fits(args, sizes, entry)
+    if spec.data.text is not None:
+        yield from _text_fits(args.get("text", args), spec, "model.args.text" if "text" in args else "model.args")
+
+
+def _num_classes(spec: TrainSpec, entry: CatalogEntry | None) -> tuple[int, str] | None:
+    if spec.data.positive is not None:
+        return 2, "data.positive makes 2 classes"
+    return (entry.num_classes, f"{entry.name} has {entry.num_classes} classes") if entry else None
+
+
+def _image_facts(spec: TrainSpec, entry: CatalogEntry | None) -> dict[str, tuple[int, str]]:
+    """What images will be: an argument's name, its value, and who says so."""
+    image = spec.data.image
+    if image is not None:
+        return {
+            "image_size": (image.size, f"data.image.size is {image.size}"),
+            "in_channels": (image.channels, f"data.image.channels is {image.channels}"),
+        }
+    if entry is None or entry.image_size is None or entry.channels is None:
+        return {}
+    return {
+        "image_size": (
+            entry.image_size,
+            f"{entry.name} has images of {entry.image_size} pixels, and data.image is null",
+        ),
+        "in_channels": (entry.channels, f"{entry.name} has {entry.channels} channels, and data.image is null"),
+    }
+
+
+def _differs(args: Any, name: str, value: int, where: str, path: str = "model.args") -> Found:
+    if isinstance(args, Mapping) and isinstance(args.get(name), int) and args[name] != value:
+        yield f"{path}.{name}", f"is {args[name]}, and {where}"
+
+
+def _width_fits(args: Mapping[str, Any], sizes: Mapping[str, tuple[int, str]], entry: CatalogEntry | None) -> Found:
+    """The inputs of a model that flattens: the columns of a table, or every value of an image."""
+    width = len(entry.features) if entry and entry.modality == "tabular" else 0
+    where = f"{entry.name} has {width} columns" if entry else ""
+    if sizes and not width:
+        size, channels = sizes["image_size"][0], sizes["in_channels"][0]
+        width, where = (
+            size * size * channels,
+            f"images of {size} x {size} x {channels} have {size * size * channels} values",
+        )
+    for name in ("in_features", "num_features"):
+        if width:
+            yield from _differs(args, name, width, where)
+
+
+def _text_fits(args: Any, spec: TrainSpec, path: str) -> Found:
+    """A model may have room to spare for tokens, but not too little."""
+    text = spec.data.text
+    assert text is not None
+    for name, value in (("vocab_size", text.vocab_size), ("max_seq_len", text.max_seq_len)):
+        if isinstance(args, Mapping) and isinstance(args.get(name), int) and args[name] < value:
+            yield f"{path}.{name}", f"is {args[name]}, less than data.text.{name}, {value}"
+
+
+def _entry(spec: TrainSpec) -> CatalogEntry | None:
+    return entries().get(spec.data.source)
+
+
+def _is_path(source: str) -> bool:
+    """Whether a source means a place, rather than a name of the catalog. It may be there on another machine only."""
+    return "/" in source or source.startswith(".") or source.endswith((".parquet", ".csv")) or Path(source).exists()

@@ -1,4 +1,4 @@
-"""Dotted overrides: `optim.lr=1e-3`, `data.augment.0.p=0.5`, `data.image={size: 28}`, set in the tree before it is checked."""
+"""Dotted overrides, `optim.lr=1e-3`, `data.augment.0.p=0.5`, `data.image={size: 28}`, set before the tree is checked."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dlsvc.spec.document import Node, Place, read
 
 
 def apply_overrides(root: Node, overrides: Sequence[str]) -> list[Problem]:
-    """Set each override in its turn. A path that names no field is found when the tree is checked, as any other unknown key."""
+    """Set each override in its turn. A path that names no field is found later, when the tree is checked."""
     problems: list[Problem] = []
     for text in overrides:
         place = Place(f"override {text!r}")

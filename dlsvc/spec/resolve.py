@@ -1,4 +1,4 @@
-"""What a spec leaves open, settled: the task, the strategy, the size of an atom; and what makes two specs the same run."""
+"""What a spec leaves open, settled: task, strategy, the size of an atom; and what makes two specs the same run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user may write, as frozen models: train, tune and serve specs. Every field says what it does."""
+"""What a user may write: train, tune and serve specs, made of the sections."""
 
 from __future__ import annotations
 
@@ -7,261 +7,71 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-
-NAME_PATTERN = r"^[a-z0-9-]{1,63}$"
-REFERENCE_PATTERN = r"^[a-z0-9-]{1,63}(@[a-z0-9-]{1,63})?$"
-MAX_SEED = 2**63 - 1
-MAX_WORKERS = 4096
-
-Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-Reference = Annotated[str, Field(pattern=REFERENCE_PATTERN)]
-# Registered names follow the modules they live in, so they may hold an underscore.
-Registered = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")]
-# A NUL would end a path early in every system call.
-Location = Annotated[str, Field(pattern=r"^[^\x00]{1,4096}$")]
-Text = Annotated[str, Field(min_length=1, max_length=4096)]
-Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
-Whole = Annotated[int, Field(ge=0, le=2**31 - 1)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Split = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,63}$")]
-Strategy = Literal["plain", "ddp", "fsdp", "zero1", "zero2", "zero3"]
-
-
-class Part(BaseModel):
-    """Base of every section: frozen, no unknown keys, no NaN."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class ModelSpec(Part):
-    """Which architecture, and its constructor's arguments."""
-
-    name: Registered = Field(description="a registered model; `dlsvc systems` lists them")
-    args: dict[str, Any] = Field(
-        default_factory=dict, description="keyword arguments of the model's constructor; the rest keep their defaults"
-    )
-
-
-class TaskSpec(Part):
-    """Which objective, and its constructor's arguments."""
-
-    name: Registered | None = Field(None, description="a registered task; null is the model's own")
-    args: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the task's constructor")
-
-
-class ImageSpec(Part):
-    """What an image is made into before the model sees it."""
-
-    size: Annotated[int, Field(ge=1, le=8192)] = Field(description="side of the square, in pixels")
-    channels: Literal[1, 3] = Field(1, description="1 for grey, 3 for colour")
-    mean: tuple[Fraction, ...] = Field((0.5,), description="subtracted from each channel, in units of pixels in [0, 1]")
-    std: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
-        (0.5,), description="divides each channel, in units of pixels in [0, 1]"
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_half_each(cls, given: Any) -> Any:
-        """Without `mean` or `std` every channel has 0.5, however many there are."""
-        if not isinstance(given, Mapping) or given.get("channels") != 3:
-            return given
-        return {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), **given}
-
-
-class TextSpec(Part):
-    """How a text becomes tokens."""
-
-    tokenizer: Literal["word", "byte"] = Field("word", description="words of the training split, or bytes of UTF-8")
-    max_seq_len: Annotated[int, Field(ge=2, le=2**20)] = Field(32, description="longer texts are cut to so many tokens")
-    vocab_size: Annotated[int, Field(ge=5, le=2**24)] = Field(4096, description="most tokens, special ones included")
-
-
-class ColumnsSpec(Part):
-    """What the columns are called in the user's own file."""
-
-    image: Text = Field("image", description="the column of encoded images")
-    label: Text = Field("label", description="the column of class names or numbers")
-    text: Text = Field("text", description="the column of texts")
-    features: tuple[Text, ...] = Field((), description="the numeric columns, in the model's order")
-
-
-class AugmentSpec(BaseModel):
-    """One augmentation by name; its parameters stand beside the name, typed by the augmentation itself."""
-
-    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
-
-    name: Registered = Field(description="a registered augmentation; `dlsvc augment ls` lists them with their parameters")
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        return dict(self.model_extra or {})
-
-
-class DataSpec(Part):
-    """What to learn from."""
-
-    source: Location = Field(description="a data set of the catalog, or the path of your own")
-    format: Literal["auto", "image-folder", "parquet", "csv"] = Field("auto", description="for paths only")
-    feed: Literal["auto", "resident", "stream"] = Field(
-        "auto", description="resident: held in memory; stream: read by Ray Data; auto: by size. Results are the same"
-    )
-    image: ImageSpec | None = Field(None, description="null keeps the source's own size and statistics")
-    text: TextSpec | None = Field(None, description="null: texts aren't read")
-    positive: Text | None = Field(
-        None, description="a class: labels become 1 for it and 0 for all others, which makes two classes"
-    )
-    columns: ColumnsSpec = Field(default_factory=ColumnsSpec, description="column names in your own file")
-    augment: tuple[AugmentSpec, ...] = Field((), description="applied in order to training samples only")
-    max_bad_fraction: Fraction = Field(
-        0.01, description="the run stops when more than this share of samples can't be decoded"
-    )
-
-
-class BatchSpec(Part):
-    """How many samples make a step, and how they are cut into atoms."""
-
-    global_size: Annotated[int, Field(ge=1, le=2**24)] = Field(64, description="samples a step, over all workers")
-    micro_size: Annotated[int, Field(ge=1, le=2**24)] | Literal["auto"] = Field(
-        "auto", description="samples an atom, what a worker computes at once; auto: global_size / most workers"
-    )
-    reduce: Literal["float", "exact"] = Field(
-        "float", description="how gradients are summed; exact gives equal bits for any number of workers (plain, ddp)"
-    )
-
-
-class ScheduleSpec(Part):
-    """The learning rate's course over the run."""
-
-    name: Literal["constant", "linear", "cosine"] = Field("constant", description="the curve after the warm-up")
-    warmup_steps: Whole = Field(0, description="steps over which the learning rate rises from near 0")
-    final_factor: Fraction = Field(0.0, description="linear and cosine end at this share of lr")
-
-
-class GroupSpec(Part):
-    """Parameters that are treated differently."""
-
-    params: tuple[Text, ...] = Field(min_length=1, description="globs of parameter names; each must match something")
-    lr_factor: NonNegative = Field(1.0, description="times lr")
-    weight_decay: NonNegative | None = Field(None, description="null is the optimizer's own")
-
-
-class PhaseOptimSpec(Part):
-    """One phase's optimizer."""
-
-    name: Literal["sgd", "adam", "adamw"] = Field("adam", description="the update rule")
-    lr: Positive = Field(1e-3, description="the learning rate")
-    momentum: Share = Field(0.0, description="sgd only")
-    betas: tuple[Share, Share] = Field((0.9, 0.999), description="adam and adamw only: decay of both moments")
-    eps: Positive = Field(1e-8, description="adam and adamw only: added to the denominator")
-    weight_decay: NonNegative = Field(0.0, description="L2 in sgd and adam, decoupled in adamw")
-    max_grad_norm: Positive | None = Field(None, description="clips the norm of all gradients; null doesn't")
-    ema_decay: Share | None = Field(None, description="publishes an average of the parameters; null the last ones")
-    schedule: ScheduleSpec = Field(default_factory=ScheduleSpec, description="the learning rate's course")
-    groups: tuple[GroupSpec, ...] = Field((), description="parameters with their own factors; the first match counts")
-
-
-class OptimSpec(PhaseOptimSpec):
-    """The optimizer; of every phase, for a task with several."""
-
-    phases: dict[Registered, PhaseOptimSpec] = Field(
-        default_factory=dict,
-        description="for a task with several phases: every one of them, with the fields that differ from those above",
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _inherit(cls, given: Any) -> Any:
-        """A phase has the fields that it doesn't name from the section above it."""
-        if not isinstance(given, Mapping) or not isinstance(given.get("phases"), Mapping):
-            return given
-        shared = {field: value for field, value in given.items() if field in PhaseOptimSpec.model_fields}
-        phases = {name: {**shared, **own} if isinstance(own, Mapping) else own for name, own in given["phases"].items()}
-        return {**given, "phases": phases}
-
-    def of_phase(self, name: str) -> PhaseOptimSpec:
-        return self.phases.get(name, self)
-
-
-class BudgetSpec(Part):
-    """How long to train: steps or epochs."""
-
-    steps: Count | None = Field(None, description="optimizer steps")
-    epochs: Count | None = Field(None, description="passes over the training split")
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> Self:
-        if (self.steps is None) == (self.epochs is None):
-            raise ValueError(f"give exactly one of steps and epochs, not {'both' if self.steps else 'neither'}")
-        return self
-
-
-class WorkerRange(Part):
-    """An elastic number of workers."""
-
-    min: Annotated[int, Field(ge=1, le=MAX_WORKERS)] = Field(description="fewest workers to go on with")
-    max: Annotated[int, Field(ge=1, le=MAX_WORKERS)] = Field(description="most workers to use")
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        if self.max < self.min:
-            raise ValueError(f"max is {self.max}, less than min, {self.min}")
-        return self
-
-
-class ResourcesSpec(Part):
-    """What each worker asks of Ray."""
-
-    cpu: NonNegative = Field(1, description="CPUs a worker")
-    gpu: NonNegative = Field(0, description="GPUs a worker")
-    accelerator: Text | None = Field(None, description="the kind of accelerator, as Ray names it, such as A100")
-    labels: dict[str, str] = Field(default_factory=dict, description="labels that a worker's node must have")
-
-    def as_ray(self) -> dict[str, float]:
-        return {"CPU": self.cpu, **({"GPU": self.gpu} if self.gpu else {})}
-
-
-class ScalingSpec(Part):
-    """How many workers, on what."""
-
-    workers: Annotated[int, Field(ge=1, le=MAX_WORKERS)] | WorkerRange = Field(
-        1, description="a number, or {min, max} to grow and shrink with the cluster"
-    )
-    resources: ResourcesSpec = Field(default_factory=ResourcesSpec, description="what each worker asks for")
-    max_failures: Annotated[int, Field(ge=0, le=10**6)] = Field(
-        20, description="restarts after a lost worker or node before the run counts as failed"
-    )
-
-
-class CheckpointSpec(Part):
-    """When training is saved."""
-
-    every_steps: Count = Field(100, description="steps between checkpoints; the last step is always saved")
-    keep: Count = Field(2, description="how many of the newest checkpoints stay")
-
-
-class EvaluateSpec(Part):
-    """How the model is measured."""
-
-    split: Split = Field("test", description="the split to measure on")
-    every_steps: Count | None = Field(None, description="steps between evaluations; null: at the end only")
-    batch_size: Count = Field(64, description="samples at once")
-
-
-class PublishSpec(Part):
-    """Under which name the model is stored."""
-
-    name: Name | None = Field(None, description="null is the spec's name")
-    alias: Name | None = Field(None, description="an alias that moves to the new version, such as best or prod")
-
-
-class ReportSpec(Part):
-    """How often progress is written down."""
-
-    every_steps: Count = Field(10, description="steps between records of the metrics")
+from pydantic import Field, model_validator
+
+from dlsvc.spec.sections import (
+    MAX_SEED,
+    AugmentSpec,
+    BatchSpec,
+    BudgetSpec,
+    CheckpointSpec,
+    ColumnsSpec,
+    Count,
+    DataSpec,
+    EvaluateSpec,
+    GroupSpec,
+    ImageSpec,
+    Location,
+    ModelSpec,
+    Name,
+    OptimSpec,
+    Part,
+    PhaseOptimSpec,
+    PublishSpec,
+    Reference,
+    ReportSpec,
+    ResourcesSpec,
+    ScalingSpec,
+    ScheduleSpec,
+    Strategy,
+    TaskSpec,
+    Text,
+    TextSpec,
+    WorkerRange,
+)
+
+__all__ = [
+    "AugmentSpec",
+    "BatchSpec",
+    "BudgetSpec",
+    "CheckpointSpec",
+    "ColumnsSpec",
+    "DataSpec",
+    "EvaluateSpec",
+    "GroupSpec",
+    "ImageSpec",
+    "KINDS",
+    "ModelSpec",
+    "OptimSpec",
+    "PhaseOptimSpec",
+    "PublishSpec",
+    "ReportSpec",
+    "ResourcesSpec",
+    "ScalingSpec",
+    "ScheduleSpec",
+    "SearchSpec",
+    "ServeSpec",
+    "ServedModel",
+    "Spec",
+    "Strategy",
+    "TaskSpec",
+    "TextSpec",
+    "TrainSpec",
+    "TunePublishSpec",
+    "TuneSpec",
+    "WorkerRange",
+    "digest",
+]
 
 
 class _Dumped(Part):
@@ -325,7 +135,9 @@ class SearchSpec(Part):
     def _one_and_in_order(self) -> Self:
         given = {name: value for name, value in self if value is not None}
         if len(given) != 1:
-            raise ValueError(f"give exactly one of choice, uniform, log_uniform and integer, not {sorted(given) or 'none'}")
+            raise ValueError(
+                f"give exactly one of choice, uniform, log_uniform and integer, not {sorted(given) or 'none'}"
+            )
         [(name, values)] = given.items()
         if name == "choice" and not values:
             raise ValueError("choice needs at least one value")
@@ -362,7 +174,9 @@ class TuneSpec(_Dumped):
     grace_steps: Count = Field(50, description="asha: no trial is stopped before")
     reduction_factor: Annotated[int, Field(ge=2, le=100)] = Field(3, description="asha: one in so many goes on")
     trials: Annotated[int, Field(ge=1, le=10_000)] = Field(8, description="how many are drawn; grid ignores it")
-    max_concurrent: Count | Literal["auto"] = Field("auto", description="trials at a time; auto: what the cluster holds")
+    max_concurrent: Count | Literal["auto"] = Field(
+        "auto", description="trials at a time; auto: what the cluster holds"
+    )
     publish: TunePublishSpec = Field(default_factory=TunePublishSpec, description="where the best model is found")
 
     def train_spec(self) -> TrainSpec:

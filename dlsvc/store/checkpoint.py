@@ -18,6 +18,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -89,13 +90,19 @@ def commit(target: Path, manifest: Manifest) -> None:
     """Publish a checkpoint whose shards are all there: the manifest appears at once, by rename, after everything it names."""
     draft = target / f".{MANIFEST}.draft"
     try:
-        draft.write_text(json.dumps(asdict(manifest), indent=1, sort_keys=True))
+        body = asdict(manifest)
+        draft.write_text(json.dumps({**body, "sha256": _meaning(body)}, indent=1, sort_keys=True))
         _sync(draft)
         os.replace(draft, target / MANIFEST)
         _sync(target)
         _sync(target.parent)
     except OSError as error:
         raise CheckpointError(f"can't commit {target}: {error}; the last committed checkpoint is untouched") from error
+
+
+def _meaning(body: Mapping[str, Any]) -> str:
+    """sha256 of a manifest's content, however it is laid out."""
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 def entry_of(path: Path) -> FileEntry:
@@ -108,6 +115,8 @@ def verify(target: Path) -> Manifest:
     path = target / MANIFEST
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
+        if raw.pop("sha256", None) != _meaning(raw):
+            raise CheckpointError(f"{path}: its content differs from its own sha256")
         body = {**raw, "files": {name: FileEntry(**entry) for name, entry in raw["files"].items()}}
         manifest = Manifest(**{**body, "shapes": {name: tuple(shape) for name, shape in raw["shapes"].items()}})
     except FileNotFoundError:

@@ -92,19 +92,17 @@ def load_weights(modules: Mapping[str, nn.Module], reader: Reader) -> None:
 def load_optimizers(engine: Engine, reader: Reader) -> None:
     """Set what optimizers and averages keep, whatever strategy and world size wrote it."""
     shapes, scalars = reader.manifest.shapes, reader.manifest.scalars
-    kinds = reader.kinds() - {WEIGHT, EMA, BUFFER, UNTRAINED}
-    for slot, optimizer, average in engine.slots():
+    kinds = sorted(reader.kinds() - {WEIGHT, EMA, BUFFER, UNTRAINED})
+    scalar_kinds = sorted({key.partition("/")[0] for key in scalars})
+    for slot, optimizer in engine.held():
         state = optimizer.state[slot.owner]
-        for kind in sorted(kinds):
-            if f"{kind}/{slot.name}" not in shapes:
-                continue
+        for kind in (kind for kind in kinds if f"{kind}/{slot.name}" in shapes):
             if kind not in state:
                 state[kind] = torch.zeros_like(slot.owner)
             slot.view(state[kind]).copy_(reader.range(kind, slot.name, slot.start, slot.count))
-        for key, value in scalars.items():
-            kind, _, name = key.partition("/")
-            if name == slot.name:
-                state[kind] = torch.tensor(value, dtype=torch.float32)
+        for kind in (kind for kind in scalar_kinds if f"{kind}/{slot.name}" in scalars):
+            state[kind] = torch.tensor(scalars[f"{kind}/{slot.name}"], dtype=torch.float32)
+    for slot, _, average in engine.slots():
         if average is not None:
             average.copy_(reader.range(EMA, slot.name, slot.start, slot.count))
 

@@ -58,6 +58,7 @@ def digests() -> dict[str, dict[str, str]]:
     return run_group(2, _digests)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_strategies_give_one_digest_at_two_workers(digests: dict[str, dict[str, str]], name: str) -> None:
     assert digests[name] == dict.fromkeys(STRATEGIES, digests[name]["ddp"])

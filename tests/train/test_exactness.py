@@ -1,0 +1,81 @@
+"""A run is a pure function of its spec: in a bare process group, for every system that trains."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from dlsvc.data.plan import Plan
+from dlsvc.store.checkpoint import BUFFER, WEIGHT, Reader, newest_good
+from dlsvc.store.runs import RunStore
+from tests.train.trials import SYSTEMS, spec_of, train_in_group
+
+STEPS = 12
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_exact_reduction_gives_one_model_for_any_number_of_workers(system: str, home: Path) -> None:
+    digests = {}
+    for count in (1, 2, 3):
+        strategy = "plain" if count == 1 else "ddp"
+        spec = spec_of(system, batch__reduce="exact", budget__steps=STEPS, strategy=strategy, scaling__workers=count)
+        digests[count] = train_in_group(spec, home, run_name=f"exact-{system}-{count}", world_size=count)["weights_sha256"]
+    assert digests == dict.fromkeys(digests, digests[1])
+
+
+def test_exact_run_moves_between_numbers_of_workers_mid_epoch(home: Path) -> None:
+    """Stopped and rerun with 1, then 3, then 2 workers: the same model as in one go."""
+    changes = {"batch__reduce": "exact", "budget__steps": 45, "checkpoint__every_steps": 15}
+    whole = train_in_group(spec_of("lenet5", strategy="plain", **changes), home, run_name="move-whole", world_size=1)
+    for count, stop in ((1, 1), (3, 1), (2, None)):
+        spec = spec_of("lenet5", strategy="plain" if count == 1 else "ddp", scaling__workers=count, **changes)
+        last = train_in_group(spec, home, run_name="move", world_size=count, stop_after=stop)
+    attempts = RunStore(home).open("move").lines("attempts.jsonl")
+    assert [(attempt["world_size"], attempt["start_step"]) for attempt in attempts] == [(1, 0), (3, 15), (2, 30)]
+    assert last["weights_sha256"] == whole["weights_sha256"]
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_float_reduction_agrees_over_numbers_of_workers(system: str, home: Path) -> None:
+    found = []
+    for count in (1, 3):
+        name = f"float-{system}-{count}"
+        spec = spec_of(system, budget__steps=STEPS, strategy="plain" if count == 1 else "ddp", scaling__workers=count)
+        train_in_group(spec, home, run_name=name, world_size=count)
+        found.append(_tensors(home, name))
+    one, three = found
+    apart = math.sqrt(sum(float((one[name] - three[name]).double().square().sum()) for name in one))
+    size = math.sqrt(sum(float(one[name].double().square().sum()) for name in one))
+    assert apart <= 1e-4 * size
+
+
+def _tensors(home: Path, run: str) -> dict[str, torch.Tensor]:
+    found = newest_good(RunStore(home).open(run).checkpoints)
+    assert found is not None
+    reader = Reader(found)
+    return {**reader.tensors(WEIGHT), **{name: value.float() for name, value in reader.tensors(BUFFER).items()}}
+
+
+def test_ledger_holds_the_planned_samples(home: Path) -> None:
+    """What was trained on, summed over steps, is what the plan says: nothing lost, nothing twice."""
+    spec = spec_of("lenet5", budget__steps=30, strategy="ddp", scaling__workers=2)
+    train_in_group(spec, home, run_name="ledger", world_size=2)
+    records = RunStore(home).open("ledger").trajectory()
+    plan = Plan(spec.seed, 1500, 64, 8)
+    assert sum(record["samples"] for record in records) == 30 * 64
+    for record in records:
+        planned = sum(plan.fingerprint(step) for step in range(record["first_step"], record["step"]))
+        assert (record["fingerprint"] - planned) % 2**64 == 0
+
+
+def test_any_strategy_resumes_any_other(home: Path) -> None:
+    """A checkpoint is flat ranges of named tensors: FSDP goes on from ZeRO's, at another number of workers too."""
+    changes = {"budget__steps": 30, "checkpoint__every_steps": 10, "optim": {"name": "adam", "ema_decay": 0.9}}
+    whole = train_in_group(spec_of("vit", strategy="ddp", scaling__workers=2, **changes), home, run_name="relay-whole", world_size=2)
+    for strategy, stop in (("zero3", 1), ("fsdp", 1), ("zero1", None)):
+        spec = spec_of("vit", strategy=strategy, scaling__workers=2, **changes)
+        last = train_in_group(spec, home, run_name="relay", world_size=2, stop_after=stop)
+    assert last["weights_sha256"] == whole["weights_sha256"]
