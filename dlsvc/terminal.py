@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
@@ -18,14 +18,18 @@ INTERRUPTED = 130
 class Shell(click.Group):
     """Ends every verb alike: what went wrong on stderr, with `--json` as the last line of stdout too; its exit code."""
 
-    def main(  # type: ignore[override]
-        self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
-    ) -> NoReturn:
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
         arguments = list(sys.argv[1:] if args is None else args)
-        extra["standalone_mode"] = False
         with _Unexpected("--json" in arguments) as report:
             try:
-                code = super().main(arguments, prog_name or "dlsvc", **extra)
+                code = super().main(arguments, prog_name or "dlsvc", complete_var, standalone_mode=False, **extra)
             except click.ClickException as error:
                 error.show()
                 code = report.failure(error.format_message(), "UsageError", error.exit_code)

@@ -1,4 +1,4 @@
-"""Augmentations of images: (B, H, W, C) uint8 in and out, a whole batch at once, each sample's draws from its own key."""
+"""Augmentations of images: (B, H, W, C) uint8 in and out, a batch at once, each sample's draws from its own key."""
 
 from __future__ import annotations
 

@@ -139,5 +139,15 @@ class ZeROEngine(Engine):
             zero.averaged_gradients[group] = total
         self.wrapped[phase.module].step()
 
+    def untrained(self) -> dict[str, Tensor]:
+        found = super().untrained()
+        if self.stage < 3:
+            return found
+        import deepspeed
+
+        frozen = [p for module in self.plain.values() for p in module.parameters() if p in self._frozen]
+        with deepspeed.zero.GatheredParameters(frozen):
+            return {self._names[id(p)]: p.detach().clone() for p in frozen}
+
     def _replicated(self) -> list[Tensor]:
         return super()._replicated() if self.stage < 3 else []

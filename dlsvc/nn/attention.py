@@ -37,6 +37,11 @@ class MultiHeadAttention(nn.Module):
         self.key = nn.Linear(context_dim or d_model, d_model, bias=bias)
         self.value = nn.Linear(context_dim or d_model, d_model, bias=bias)
         self.output = nn.Linear(d_model, d_model, bias=bias)
+        if bias:
+            # It adds the same to all of a query's scores, which softmax takes away again: its gradient is zero but for
+            # rounding, and Adam would blow that up to full steps. Kept for the field's weights, never trained.
+            nn.init.zeros_(self.key.bias)
+            self.key.bias.requires_grad_(False)
 
     def forward(
         self, x: Tensor, context: Tensor | None = None, *, is_causal: bool = False, keep: Tensor | None = None

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
+from types import GenericAlias
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
@@ -92,11 +93,11 @@ class Signature:
         types = [... if isinstance(item, ast.Constant) and item.value is ... else self._read(item) for item in items]
         match name:
             case "tuple":
-                return tuple[tuple(types)]  # type: ignore[misc]
+                return GenericAlias(tuple, tuple(types))
             case "list" | "Sequence":
-                return list[types[0]]  # type: ignore[valid-type]
+                return GenericAlias(list, (types[0],))
             case "dict" | "Mapping":
-                return dict[types[0], types[1]]  # type: ignore[valid-type]
+                return GenericAlias(dict, (types[0], types[1]))
         return Any
 
 

@@ -121,14 +121,13 @@ def _inherited_from(loc: Loc) -> Loc | None:
 
 def _is_other_member(one: Finding, found: Sequence[Finding]) -> bool:
     """Whether a better error says more of the same value: one inside it, or one that accepts its kind."""
-    if not one.is_kind:
-        return False
     depth = len(one.path)
-    return any(
-        other.path[:depth] == one.path and (len(other.path) > depth or not other.is_kind)
-        for other in found
-        if other is not one
-    )
+    inside = any(other.path[:depth] == one.path and len(other.path) > depth for other in found)
+    if one.error["type"] == "too_short":
+        # Wrong items don't count as items.
+        return inside
+    better = any(other.path == one.path and not other.is_kind for other in found)
+    return one.is_kind and (inside or better)
 
 
 def _message(group: Sequence[Finding], tree: Node, model: type[BaseModel]) -> str:

@@ -51,6 +51,8 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
     tree = _read_file(Path(path), problems)
     if tree is None:
         raise SpecError(problems)
+    # First, so that an override reaches into a train spec that stands in another file.
+    problems += _inline_train(tree, Path(path).parent)
     problems += apply_overrides(tree, overrides)
     return _spec(tree, problems, Path(path).parent)
 
@@ -62,7 +64,13 @@ def load_kind(kind: type[_Spec], path: str | Path, overrides: Sequence[str] = ()
         return found
     wanted = kind.model_fields["kind"].default
     raise SpecError(
-        [Problem(f"is a {found.kind} spec; `dlsvc {found.kind}` takes it, this needs {wanted}", "kind", str(path))]
+        [
+            Problem(
+                f"is {found.kind}; `dlsvc {found.kind}` takes such a spec, and this needs a {wanted} spec",
+                "kind",
+                str(path),
+            )
+        ]
     )
 
 
@@ -108,10 +116,11 @@ def _spec(tree: Node, problems: list[Problem], folder: Path) -> Spec:
     model = _model(tree)
     if isinstance(model, Problem):
         raise SpecError([*problems, model])
-    if model is TuneSpec:
-        problems += _inline_train(tree, folder)
+    problems += _inline_train(tree, folder)
     spec, found = _validated(tree, model)
-    problems += found
+    # A value refused by the reader, such as an alias, is not reported again for what stands in its place.
+    refused = {(one.file, one.line, one.column) for one in problems if one.line}
+    problems += [one for one in found if (one.file, one.line, one.column) not in refused]
     if problems or spec is None:
         raise SpecError(_in_order(problems))
     return spec
@@ -129,7 +138,9 @@ def _model(tree: Node) -> type[Spec] | Problem:
 def _inline_train(tree: Node, folder: Path) -> list[Problem]:
     """A tune spec's `train` may be a path, beside the tune spec's own file; its name defaults to the search's."""
     problems: list[Problem] = []
-    node = tree.child("train")
+    kind, node = tree.child("kind"), tree.child("train")
+    if kind is None or kind.value != "tune":
+        return []
     if node is not None and isinstance(node.value, str):
         place, found = node.place, _read_file(folder / node.value, problems)
         if found is None or not isinstance(found.value, dict):

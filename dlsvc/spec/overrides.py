@@ -1,4 +1,4 @@
-"""Dotted overrides, `optim.lr=1e-3`, `data.augment.0.p=0.5`, `data.image={size: 28}`, set before the tree is checked."""
+"""Dotted overrides, `optim.lr=1e-3`, `data.augment.0.p=0.5`, `data.image={size: 28}`, set before checks."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def apply_overrides(root: Node, overrides: Sequence[str]) -> list[Problem]:
         if not equals or not all(steps):
             problems.append(place.problem("write path=value, such as optim.lr=1e-3 or data.augment.0.p=0.5"))
             continue
-        node = read(value.encode(), place.file, problems, has_lines=False)
-        if node is not None:
-            problems += _put(root, steps, node, place)
+        refused: list[Problem] = []
+        node = read(value.encode(), place.file, refused, has_lines=False)
+        problems += refused if refused or node is None else _put(root, steps, node, place)
     return problems
 
 

@@ -74,14 +74,18 @@ def train_in_group(spec: TrainSpec, home: Path, *, run_name: str, world_size: in
 
 
 def _member(rank: int, world_size: int, job: Job, stop_after: int | None) -> dict[str, Any]:
-    table = open_source(job.spec.data, Path(job.home)).table("train")
-    if stop_after is not None:
-        _stop_after_saves(stop_after)
-        try:
-            return work(job, functools.partial(resident, table))
-        except _Stopped:
-            return {}
-    return work(job, functools.partial(resident, table))
+    if stop_after is None:
+        return resident_work(job)
+    _stop_after_saves(stop_after)
+    try:
+        return resident_work(job)
+    except _Stopped:
+        return {}
+
+
+def resident_work(job: Job) -> dict[str, Any]:
+    """What a Ray Train worker does with a resident feed, in this process."""
+    return work(job, functools.partial(resident, open_source(job.spec.data, Path(job.home)).table("train")))
 
 
 class _Stopped(BaseException):
