@@ -139,13 +139,11 @@ def data() -> None:
 @_json
 def data_ls(as_json: bool) -> None:
     """List the catalog."""
-    from dlsvc.data.catalog import entries
+    from dlsvc.data.show import ls
+    from dlsvc.store.home import home
 
-    rows = [
-        {"name": one.name, "title": one.title, "counts": dict(one.counts), "licence": one.licence}
-        for one in entries().values()
-    ]
-    answer(rows, as_json, table(rows, ("name", "title", "counts", "licence")))
+    rows = ls(home())
+    answer(rows, as_json, table(rows, ("name", "title", "counts", "licence", "pulled")))
 
 
 @data.command("pull")
@@ -153,12 +151,24 @@ def data_ls(as_json: bool) -> None:
 @_json
 def data_pull(name: str, as_json: bool) -> None:
     """Fetch a data set, checked against its pinned digest, and keep it."""
-    from dlsvc.data.catalog import entry
-    from dlsvc.data.convert import pull
+    from dlsvc.data.show import pull
     from dlsvc.store.home import home
 
-    path = str(pull(entry(name), home(), say))
-    answer({"name": name, "path": path}, as_json, path)
+    found = pull(name, home(), say)
+    answer(found, as_json, blocks(found))
+
+
+@data.command("show")
+@click.argument("name", metavar="NAME|PATH")
+@click.option("--grid", type=click.Path(path_type=Path), help="Draw the first pictures as a PNG there.")
+@_json
+def data_show(name: str, grid: Path | None, as_json: bool) -> None:
+    """Show what a data set of the catalog, or one of your own, holds."""
+    from dlsvc.data.show import describe
+    from dlsvc.store.home import home
+
+    found = describe(name, home(), grid, say)
+    answer(found, as_json, blocks(found))
 
 
 @main.command()
@@ -233,6 +243,14 @@ def runs_show(name: str, as_json: bool) -> None:
     run = _runs().open(name)
     found = {**run.summary(), "result": run.read("result.json"), "spec": run.read("spec.json")}
     answer(found, as_json, blocks(found))
+
+
+@runs.command("logs")
+@click.argument("name", metavar="RUN")
+def runs_logs(name: str) -> None:
+    """Print what a run's workers said."""
+    for record in _runs().open(name).lines("log.txt"):
+        click.echo(json.dumps(record))
 
 
 @runs.command("cancel")

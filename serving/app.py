@@ -1,150 +1,152 @@
-"""[R] The HTTP application: routes and errors. Everything else is in the dialects and the replicas."""
+"""[R] The HTTP application: routes, and the models behind them."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from ray import serve
+from ray.exceptions import RayError, RayTaskError
+from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from dlsvc.errors import DataError, DlsvcError, UsageError
+from dlsvc.errors import DlsvcError, NotFound, UsageError, did_you_mean
 from dlsvc.spec.schema import ServedModel, ServeSpec
+from dlsvc.store.bundle import DIGESTS, Bundle
 from dlsvc.store.models import ModelStore
+from dlsvc.tasks.base import Prediction
 from serving.dialects import huggingface
+from serving.http import Unavailable, add_error_handlers, json_response, read_body
+from serving.predictor import Input
 from serving.replica import ModelReplica
 
-MAX_BODY_BYTES = 20 * 1024 * 1024
+# Requests that one gateway, and one model's queue, hold before further ones are told to come again.
+_MAX_REQUESTS = 1024
+_READY_TIMEOUT_S = 10
+# Logical CPUs: they only limit how many processes Ray puts on a node.
+_CPUS = {"gateway": 0.1, "model": 0.5}
+
+Facts = Mapping[str, Any]
 
 
-class HttpError(Exception):
-    """An answer that is an error: status and what to say."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-def build_app(spec: ServeSpec, home: str) -> serve.Application:
-    """The application of a serve spec. Raises NotFound for a model that isn't published, before anything is started."""
-    facts = {_public_name(item): _facts(item, home) for item in spec.models}
-    handles = {_public_name(item): _replica(item, home) for item in spec.models}
-    api = build_api()
-    gateway = serve.deployment(name="gateway", max_ongoing_requests=256)(serve.ingress(api)(_Gateway))
-    return gateway.bind(facts, handles)
+def build_app(spec: ServeSpec, home: Path) -> serve.Application:
+    """The application of a serve spec. Raises NotFound for a model that isn't published, before anything starts."""
+    store = ModelStore(home)
+    bundles = {item: store.open(item.model) for item in spec.models}
+    names = [public_name(item) for item in spec.models]
+    if len(set(names)) < len(names):
+        raise UsageError(f"each model is served once, at /models/NAME; these are {', '.join(names)}")
+    facts = {public_name(item): _facts(bundle) for item, bundle in bundles.items()}
+    handles = {public_name(item): _replicas(item, bundle, home) for item, bundle in bundles.items()}
+    deploy = serve.deployment(
+        name="gateway", max_ongoing_requests=_MAX_REQUESTS, ray_actor_options={"num_cpus": _CPUS["gateway"]}
+    )
+    return deploy(serve.ingress()(Gateway)).bind(facts, handles)
 
 
-class _Gateway:
-    """Holds the handles; routes find it in the request's scope through the application's state."""
-
-    def __init__(self, facts: Mapping[str, Any], handles: Mapping[str, DeploymentHandle]) -> None:
-        _STATE["facts"], _STATE["handles"] = facts, handles
-
-
-# One gateway lives in one process; Serve's class-based ingress gives functions no other way to reach its instance.
-_STATE: dict[str, Any] = {}
-
-
-def _public_name(item: ServedModel) -> str:
+def public_name(item: ServedModel) -> str:
     return item.model.partition("@")[0]
 
 
-def _facts(item: ServedModel, home: str) -> dict[str, Any]:
-    bundle = ModelStore(_path(home)).open(item.model)
-    return {"reference": bundle.reference, "task": bundle.config["task"]["name"], "classes": bundle.classes, "published": time.time()}
+def _facts(bundle: Bundle) -> Facts:
+    return {
+        "model": bundle.reference,
+        "task": bundle.config["task"]["name"],
+        "classes": bundle.classes,
+        "metrics": bundle.metrics,
+        "created": int((bundle.path / DIGESTS).stat().st_mtime),
+    }
 
 
-def _path(home: str) -> Any:
-    from pathlib import Path
+def _replicas(item: ServedModel, bundle: Bundle, home: Path) -> serve.Application:
+    """Pinned to the version that an alias means now: a replica that starts later must not serve another."""
+    deploy = serve.deployment(
+        name=f"model-{public_name(item)}",
+        num_replicas=item.replicas,
+        # Serve's default of 5 would cap every batch. Twice the batch: one is computed while the next fills.
+        max_ongoing_requests=2 * item.max_batch_size,
+        max_queued_requests=_MAX_REQUESTS,
+        ray_actor_options={"num_cpus": _CPUS["model"]},
+    )
+    return deploy(ModelReplica).bind(bundle.reference, str(home), item.max_batch_size, item.batch_wait_s)
 
-    return Path(home)
 
+class Gateway:
+    """The routes. Serve makes one in a process of its own, with a handle to each model's replicas."""
 
-def _replica(item: ServedModel, home: str) -> Any:
-    size = item.max_batch_size
-    # Serve caps a batch at the requests it lets in: twice the batch, so that one fills while another is computed.
-    options = {"num_replicas": item.replicas, "max_ongoing_requests": 2 * size, "ray_actor_options": {"num_cpus": 0.5}}
-    deployment = serve.deployment(name=f"model-{_public_name(item)}", **options)(ModelReplica)
-    return deployment.bind(item.model, home, size, item.batch_wait_s)
+    def __init__(self, facts: Mapping[str, Facts], handles: Mapping[str, DeploymentHandle]) -> None:
+        self.facts = facts
+        self.handles = handles
 
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """Serve asks for the application after the constructor, so routes are methods of the instance."""
+        api = FastAPI(title="dlsvc", description="Models published by dlsvc, over HTTP", docs_url=None, redoc_url=None)
+        add_error_handlers(api)
+        for path, answer in (
+            ("/health/live", self.live),
+            ("/health/ready", self.ready),
+            ("/v1/models", self.list_models),
+            ("/v1/models/{name}", self.show_model),
+        ):
+            api.add_api_route(path, answer, methods=["GET"], response_model=None)
+        api.add_api_route("/models/{name}", self.predict, methods=["POST"], response_model=None)
+        return api
 
-def build_api() -> FastAPI:
-    """The routes."""
-    api = FastAPI(title="dlsvc", description="Models published by dlsvc, over HTTP")
+    async def live(self) -> Response:
+        """This process answers."""
+        return json_response({"status": "live"})
 
-    @api.exception_handler(HttpError)
-    async def _http_error(request: Request, error: HttpError) -> JSONResponse:
-        return JSONResponse({"error": str(error)}, error.status)
+    async def ready(self) -> Response:
+        """Every model answers."""
+        asked = (_answered(handle.describe.remote()) for handle in self.handles.values())
+        try:
+            found = await asyncio.wait_for(asyncio.gather(*asked), _READY_TIMEOUT_S)
+        except TimeoutError as error:
+            raise Unavailable("a model does not answer") from error
+        return json_response({"status": "ready", "models": [described["model"] for described in found]})
 
-    @api.exception_handler(DlsvcError)
-    async def _our_error(request: Request, error: DlsvcError) -> JSONResponse:
-        return JSONResponse({"error": str(error)}, 400 if isinstance(error, UsageError | DataError) else 500)
+    async def list_models(self) -> Response:
+        """The models, as OpenAI's clients read them, and what dlsvc knows of each."""
+        return json_response({"object": "list", "data": [_row(name, facts) for name, facts in self.facts.items()]})
 
-    @api.get("/health/live")
-    async def live() -> dict[str, str]:
-        return {"status": "live"}
+    async def show_model(self, name: str) -> Response:
+        """One model."""
+        return json_response(_row(name, self._known(name)))
 
-    @api.get("/health/ready")
-    async def ready() -> dict[str, Any]:
-        found = await asyncio.gather(*(handle.describe.remote() for handle in _STATE["handles"].values()))
-        return {"status": "ready", "models": [described["reference"] for described in found]}
-
-    @api.get("/v1/models")
-    async def models() -> dict[str, Any]:
-        rows = [_row(name, facts) for name, facts in _STATE["facts"].items()]
-        return {"object": "list", "data": rows}
-
-    @api.get("/v1/models/{name}")
-    async def model(name: str) -> dict[str, Any]:
-        return _row(name, _known(name))
-
-    @api.post("/models/{name}")
-    async def predict(name: str, request: Request) -> Response:
-        facts = _known(name)
-        asked = huggingface.parse(facts["task"], await _body(request), request.headers.get("content-type", ""))
-        predictions = await _predict(name, asked)
+    async def predict(self, name: str, request: Request) -> Response:
+        """A prediction in the Hugging Face dialect: an image's bytes, or JSON with "inputs" and "parameters"."""
+        facts = self._known(name)
+        body = await read_body(request)
+        asked = huggingface.parse(facts["task"], body, request.headers.get("content-type", ""))
+        predictions = await self._ask(name, asked.inputs)
         answer = huggingface.answer(facts["task"], asked, predictions, facts["classes"])
-        return Response(answer.png, media_type="image/png") if answer.png else JSONResponse(answer.content)
+        return json_response(answer.content) if answer.png is None else Response(answer.png, media_type="image/png")
 
-    return api
+    async def _ask(self, name: str, inputs: Sequence[Input]) -> list[Prediction]:
+        found = await _answered(self.handles[name].predict.remote(inputs))
+        if isinstance(found, DlsvcError):
+            raise found
+        return list(found)
 
-
-def _row(name: str, facts: Mapping[str, Any]) -> dict[str, Any]:
-    row = {"id": name, "object": "model", "created": int(facts["published"]), "owned_by": "dlsvc"}
-    return row | {"version": facts["reference"], "task": facts["task"], "classes": facts["classes"]}
-
-
-def _known(name: str) -> Mapping[str, Any]:
-    facts = _STATE["facts"].get(name)
-    if facts is None:
-        raise HttpError(404, f"no model {name!r} is served here; there are {', '.join(sorted(_STATE['facts']))}")
-    return dict(facts)
+    def _known(self, name: str) -> Facts:
+        if name not in self.facts:
+            raise NotFound(f"no model {name!r} is served here{did_you_mean(name, self.facts)}")
+        return self.facts[name]
 
 
-async def _body(request: Request) -> bytes:
-    """The body, refused before it is read where its length says that it is too large."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > MAX_BODY_BYTES:
-        raise HttpError(413, f"the body has {declared} bytes, at most {MAX_BODY_BYTES} are taken")
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > MAX_BODY_BYTES:
-            raise HttpError(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
-        parts.append(part)
-    if not size:
-        raise HttpError(400, "the body is empty; send an image's bytes, or JSON with \"inputs\"")
-    return b"".join(parts)
+def _row(name: str, facts: Facts) -> dict[str, Any]:
+    return {"id": name, "object": "model", "owned_by": "dlsvc", **facts}
 
 
-async def _predict(name: str, asked: huggingface.Request) -> list[Any]:
-    handle = _STATE["handles"][name]
-    found = await asyncio.gather(*(handle.predict.remote(item) for item in asked.inputs))
-    for prediction in found:
-        if isinstance(prediction, DlsvcError):
-            raise prediction
-    return list(found)
+async def _answered(response: Any) -> Any:
+    """What a replica returned. Raises Unavailable when none could answer; its own failures go on as they are."""
+    try:
+        return await response
+    except RayTaskError:
+        raise
+    except (RayError, RayServeException) as error:
+        raise Unavailable(f"the model can't answer now: {type(error).__name__}") from error

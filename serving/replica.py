@@ -1,11 +1,15 @@
-"""[R] A model behind a queue: requests that arrive together are answered together."""
+"""[R] A model behind a queue: requests that arrive together are computed together."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ray import serve
 
+from dlsvc.data.preprocess import Arrays
 from dlsvc.errors import DlsvcError
 from dlsvc.store.models import ModelStore
 from dlsvc.tasks.base import Prediction
@@ -13,40 +17,27 @@ from serving.predictor import Input, Predictor
 
 
 class ModelReplica:
-    """Loads a bundle and answers with its predictions. Every input is an element of some batch of fixed size."""
+    """Loads a bundle and answers with its predictions.
 
-    def __init__(self, reference: str, home: str, batch_size: int, batch_wait_s: float) -> None:
-        from pathlib import Path
+    Decoding and computing happen in threads, so that the next batch fills and health checks are answered meanwhile.
+    """
 
-        bundle = ModelStore(Path(home)).open(reference)
-        self.predictor = Predictor(bundle, batch_size=batch_size)
-        self.reference = bundle.reference
-        self.answer_batch.set_max_batch_size(batch_size)  # type: ignore[attr-defined]
-        self.answer_batch.set_batch_wait_timeout_s(batch_wait_s)  # type: ignore[attr-defined]
+    def __init__(self, reference: str, home: str, max_batch_size: int, batch_wait_s: float) -> None:
+        self.predictor = Predictor(ModelStore(Path(home)).open(reference))
+        batched = serve.batch(max_batch_size=max_batch_size, batch_wait_timeout_s=batch_wait_s)
+        self.compute_one = batched(self._compute)
 
-    @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.005)
-    async def answer_batch(self, inputs: list[Input]) -> list[Prediction | DlsvcError]:
-        """Predictions in order; a bad input gets its own error and spoils nobody else's answer."""
-        found: list[Prediction | DlsvcError] = [{}] * len(inputs)
-        kinds: dict[tuple[str, ...], list[int]] = {}
-        for place, item in enumerate(inputs):
-            kinds.setdefault(tuple(sorted(item)), []).append(place)
-        for places in kinds.values():
-            for place, prediction in zip(places, self._predict([inputs[place] for place in places]), strict=True):
-                found[place] = prediction
-        return found
-
-    def _predict(self, inputs: list[Input]) -> list[Prediction | DlsvcError]:
+    async def predict(self, inputs: Sequence[Input]) -> list[Prediction] | DlsvcError:
+        """A prediction an input, or what is wrong with them: returned, since raised it would count as our failure."""
         try:
-            return list(self.predictor.predict(inputs))
+            rows = await asyncio.to_thread(self.predictor.prepare, inputs)
         except DlsvcError as error:
-            if len(inputs) == 1:
-                return [error]
-            return [answer for item in inputs for answer in self._predict([item])]
+            return error
+        return list(await asyncio.gather(*(self.compute_one(row) for row in rows)))
 
-    async def predict(self, item: Input) -> Prediction | DlsvcError:
-        return await self.answer_batch(item)  # type: ignore[no-any-return]
+    async def describe(self) -> dict[str, Any]:
+        """What it serves; an answer means that it can."""
+        return {"model": self.predictor.bundle.reference, "task": self.predictor.task_name}
 
-    def describe(self) -> dict[str, Any]:
-        bundle = self.predictor.bundle
-        return {"reference": self.reference, "task": self.predictor.task_name, "classes": bundle.classes, "metrics": bundle.metrics}
+    async def _compute(self, rows: list[Arrays]) -> list[Prediction]:
+        return await asyncio.to_thread(self.predictor.compute, rows)

@@ -1,33 +1,49 @@
-"""The Hugging Face task dialect: what `huggingface_hub.InferenceClient(model=URL)` sends and understands, as pure functions.
+"""The Hugging Face task dialect: what `huggingface_hub.InferenceClient(model=URL)` sends and reads, as pure functions.
 
-A request is raw bytes, or JSON `{"inputs": ..., "parameters": {...}}` with images in base64. `plan` turns it into typed inputs; `answer` turns their
-predictions into JSON or PNG bytes. Nothing here knows HTTP, so that `dlsvc predict` gives the same answers.
+A request is an image's raw bytes, or JSON `{"inputs": ..., "parameters": {...}}` with images in base64. `parse` turns
+it into typed inputs; `answer` turns their predictions into JSON or a PNG. Nothing here knows HTTP, so that
+`dlsvc predict` gives the same answers.
+
+    task             inputs                                   parameters                            answer
+    classification   an image, or rows of features            top_k                                 [{label, score}]
+    contrastive      an image                                 candidate_labels, hypothesis_template [{label, score}]
+                     texts, or an image as raw bytes                                                embeddings
+    reconstruction   an image; or none                        none; or seed                         PNG
+    adversarial      none                                     seed                                  PNG
+
+`inputs` of a request with a seed is a prompt to the client's methods, and these models read none: it may be anything.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import io
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from dlsvc.errors import UsageError
+from dlsvc.data.codecs import encode_png
+from dlsvc.errors import DataError, UsageError, did_you_mean
 from dlsvc.tasks.base import Prediction
 from serving.predictor import Input
 
 MAX_INPUTS = 1000
+MAX_TEXT_LENGTH = 100_000
+DEFAULT_TOP_K = 5
 DEFAULT_TEMPLATE = "This is a photo of {}."
+
+_MAX_FEATURE = float(np.finfo(np.float32).max)
+
+Read = tuple[list[Input], bool]
 
 
 @dataclass(frozen=True)
 class Request:
-    """A request to a task: its typed inputs, and what shapes the answer."""
+    """A request to a task: its typed inputs, and what shapes the answer. `single`: the answer is of one, not a list."""
 
     inputs: list[Input]
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -36,154 +52,226 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """JSON-able content, or a PNG."""
+    """What goes back: content for JSON, or a PNG."""
 
-    content: Any
+    content: Any = None
     png: bytes | None = None
 
 
-def parse(task: str, body: bytes, content_type: str) -> Request:
+def encode(content: Any) -> bytes:
+    """JSON as it is sent; ASCII, so that no text that a client sends can fail to be echoed."""
+    return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
+
+
+def parse(task: str, body: bytes, content_type: str = "") -> Request:
     """The request of a POST body. Raises UsageError saying what would be right."""
     document = _document(body, content_type)
     if document is None:
-        return Request([{"image": body}])
-    parameters = {name: value for name, value in document.items() if name not in ("inputs", "parameters")} | dict(document.get("parameters") or {})
-    return request(task, document.get("inputs"), parameters)
+        return media(task, body)
+    extra = {name: value for name, value in document.items() if name not in ("inputs", "parameters")}
+    return request(task, document["inputs"], extra | (document.get("parameters") or {}))
+
+
+def media(task: str, body: bytes) -> Request:
+    """The request that an image's bytes alone are."""
+    dialect = _dialect(task)
+    if not dialect.reads_images:
+        raise UsageError(f'{task} reads no images; send JSON, such as {{"inputs": "", "parameters": {{"seed": 0}}}}')
+    return Request([{"image": body}])
 
 
 def request(task: str, inputs: Any, parameters: Mapping[str, Any]) -> Request:
-    """A request from `inputs` and `parameters` of JSON."""
-    if task not in _READERS:
-        raise UsageError(f"task {task!r} has no route in this dialect")
-    found, single = _READERS[task](inputs, parameters)
+    """The request of JSON's `inputs` and `parameters`."""
+    dialect = _dialect(task)
+    given = {name: value for name, value in parameters.items() if value is not None}
+    _check_parameters(task, dialect, given)
+    found, single = dialect.read(inputs, given)
     if not 1 <= len(found) <= MAX_INPUTS:
         raise UsageError(f"a request takes 1 to {MAX_INPUTS} inputs, this one has {len(found)}")
-    return Request(found, parameters, single)
+    return Request(found, given, single)
 
 
 def answer(task: str, asked: Request, predictions: Sequence[Prediction], classes: Sequence[str]) -> Answer:
     """The answer to a request from the predictions of its inputs."""
-    return _WRITERS[task](asked, predictions, classes)
+    return _dialect(task).write(asked, predictions, classes)
 
 
 def _document(body: bytes, content_type: str) -> dict[str, Any] | None:
     """The JSON object of a body, or None when it is raw media."""
-    if "json" not in content_type and not body.lstrip()[:1] == b"{":
+    if "json" not in content_type and (content_type.startswith("image/") or body.lstrip()[:1] != b"{"):
         return None
     try:
         document = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"the body is not JSON: {error}") from error
     if not isinstance(document, dict) or "inputs" not in document:
-        raise UsageError('the body must be a JSON object with "inputs"')
-    if not isinstance(document.get("parameters") or {}, dict):
+        raise UsageError('the body must be an image\'s bytes, or a JSON object with "inputs"')
+    if not isinstance(document.get("parameters"), dict | None):
         raise UsageError('"parameters" must be an object')
     return document
 
 
+def _check_parameters(task: str, dialect: _Dialect, parameters: Mapping[str, Any]) -> None:
+    """What we don't know or can't do is refused: ignored, it would give another answer than was asked for."""
+    for name, value in parameters.items():
+        if name in _ONLY:
+            if value != _ONLY[name]:
+                raise UsageError(f'"{name}" can only be {json.dumps(_ONLY[name])} here')
+        elif name not in dialect.parameters:
+            raise UsageError(f"{task} takes no parameter {name!r}{did_you_mean(name, dialect.parameters)}")
+
+
 def _image(value: Any) -> Input:
     if not isinstance(value, str):
-        raise UsageError(f'"inputs" must be an image in base64, not {type(value).__name__}')
+        raise UsageError(f'"inputs" must be an image in base64, not {_kind(value)}')
+    text = value.partition("base64,")[2] if value.startswith("data:") else value
     try:
-        return {"image": base64.b64decode(value.removeprefix("data:").partition("base64,")[2] or value, validate=True)}
+        return {"image": base64.b64decode(text, validate=True)}
     except (binascii.Error, ValueError) as error:
-        raise UsageError(f'"inputs" is not valid base64: {error}') from error
+        raise UsageError(f'"inputs" is not an image in base64: {error}') from error
 
 
-def _read_classification(inputs: Any, parameters: Mapping[str, Any]) -> tuple[list[Input], bool]:
-    """An image, or rows of features."""
+def _text(value: Any, what: str) -> str:
+    if not isinstance(value, str):
+        raise UsageError(f"{what} must be a text, not {_kind(value)}")
+    if len(value) > MAX_TEXT_LENGTH:
+        raise UsageError(f"{what} has {len(value)} characters, at most {MAX_TEXT_LENGTH} are taken")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{what} is not a text: {error.reason}") from error
+    return value
+
+
+def _features(value: Any, row: int) -> Input:
+    if not isinstance(value, list):
+        raise UsageError(f"row {row} must be a list of numbers, not {_kind(value)}")
+    for number in value:
+        is_number = isinstance(number, int | float) and not isinstance(number, bool)
+        if not is_number or not -_MAX_FEATURE <= number <= _MAX_FEATURE:
+            raise UsageError(f"row {row} holds {_shown(number)}; features are finite numbers")
+    return {"features": value}
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _shown(value: Any) -> str:
+    return str(value) if isinstance(value, float) else _kind(value)
+
+
+def _integer(parameters: Mapping[str, Any], name: str, default: int, least: int) -> int:
+    value = parameters.get(name, default)
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**63:
+        raise UsageError(f'"{name}" must be an integer from {least} to 2^63 - 1')
+    return value
+
+
+def _read_classification(inputs: Any, parameters: Mapping[str, Any]) -> Read:
+    """An image or several, a row of features or several."""
+    _integer(parameters, "top_k", DEFAULT_TOP_K, 1)
     if isinstance(inputs, str):
         return [_image(inputs)], True
     if not isinstance(inputs, list) or not inputs:
-        raise UsageError('"inputs" must be an image in base64, a list of numbers, or a list of such lists')
-    single = not isinstance(inputs[0], list)
-    return [{"features": row} for row in ([inputs] if single else inputs)], single
+        raise UsageError('"inputs" must be an image in base64, a list of numbers, or a list of either')
+    if isinstance(inputs[0], str):
+        return [_image(value) for value in inputs], False
+    if isinstance(inputs[0], list):
+        return [_features(row, place) for place, row in enumerate(inputs)], False
+    return [_features(inputs, 0)], True
 
 
-def _read_image(inputs: Any, parameters: Mapping[str, Any]) -> tuple[list[Input], bool]:
-    """An image to reconstruct, or a seed to generate from."""
-    if "seed" in parameters:
-        return _read_seed(inputs, parameters)
-    return [_image(inputs)], True
+def _read_reconstruction(inputs: Any, parameters: Mapping[str, Any]) -> Read:
+    return _read_seed(inputs, parameters) if "seed" in parameters else ([_image(inputs)], True)
 
 
-def _read_seed(inputs: Any, parameters: Mapping[str, Any]) -> tuple[list[Input], bool]:
-    seed = parameters.get("seed", 0)
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
-        raise UsageError(f'"seed" must be an integer from 0 to 2^63 - 1, not {seed!r}')
-    return [{"seed": seed}], True
+def _read_seed(inputs: Any, parameters: Mapping[str, Any]) -> Read:
+    return [{"seed": _integer(parameters, "seed", 0, 0)}], True
 
 
-def _read_contrastive(inputs: Any, parameters: Mapping[str, Any]) -> tuple[list[Input], bool]:
+def _read_contrastive(inputs: Any, parameters: Mapping[str, Any]) -> Read:
     """Texts to embed, or an image with labels to choose from."""
-    labels = parameters.get("candidate_labels")
-    if labels is None:
-        texts = [inputs] if isinstance(inputs, str) else inputs
-        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            raise UsageError('"inputs" must be a text or a list of texts; an image takes "candidate_labels", or raw bytes for its embedding')
-        return [{"text": text} for text in texts], isinstance(inputs, str)
-    if not isinstance(labels, list) or len(labels) < 2 or not all(isinstance(label, str) for label in labels):
+    if "candidate_labels" in parameters:
+        return [_image(inputs), *({"text": text} for text in _label_texts(parameters))], True
+    if isinstance(inputs, str):
+        return [{"text": _text(inputs, '"inputs"')}], True
+    if not isinstance(inputs, list):
+        raise UsageError(f'"inputs" must be a text or a list of texts, not {_kind(inputs)}; send an image as raw bytes')
+    return [{"text": _text(text, f"input {place}")} for place, text in enumerate(inputs)], False
+
+
+def _label_texts(parameters: Mapping[str, Any]) -> list[str]:
+    labels, template = parameters["candidate_labels"], parameters.get("hypothesis_template", DEFAULT_TEMPLATE)
+    if not isinstance(labels, list) or len(labels) < 2:
         raise UsageError('"candidate_labels" must be a list of at least two texts')
-    template = parameters.get("hypothesis_template", DEFAULT_TEMPLATE)
-    if not isinstance(template, str) or "{}" not in template:
-        raise UsageError('"hypothesis_template" must be a text with {} in it')
-    return [_image(inputs), *({"text": template.replace("{}", label)} for label in labels)], True
+    if "{}" not in _text(template, '"hypothesis_template"'):
+        raise UsageError('"hypothesis_template" must have {} where the label goes')
+    return [template.replace("{}", _text(label, f"label {place}")) for place, label in enumerate(labels)]
 
 
 def _write_classification(asked: Request, predictions: Sequence[Prediction], classes: Sequence[str]) -> Answer:
-    top = asked.parameters.get("top_k", 5)
-    if not isinstance(top, int) or isinstance(top, bool) or top < 1:
-        raise UsageError(f'"top_k" must be a positive integer, not {top!r}')
-    rows = [_labelled(prediction["scores"], classes)[:top] for prediction in predictions]
+    top = _integer(asked.parameters, "top_k", DEFAULT_TOP_K, 1)
+    rows = [_ranked(prediction["scores"], classes)[:top] for prediction in predictions]
     return Answer(rows[0] if asked.single else rows)
 
 
-def _labelled(scores: Any, classes: Sequence[str]) -> list[dict[str, Any]]:
-    """`[{label, score}]`, best first; ties keep the classes' order."""
-    values = np.asarray(scores, np.float64)
-    names = list(classes) or [str(place) for place in range(len(values))]
-    return [{"label": names[place], "score": float(values[place])} for place in np.argsort(-values, kind="stable")]
-
-
 def _write_image(asked: Request, predictions: Sequence[Prediction], classes: Sequence[str]) -> Answer:
-    image = next(predictions[0][name] for name in ("image", "reconstruction") if name in predictions[0])
-    return Answer(None, png(np.asarray(image)))
-
-
-def png(image: np.ndarray) -> bytes:
-    """(H, W, C) in [0, 1] as PNG bytes."""
-    pixels = (np.clip(image, 0, 1) * 255).round().astype(np.uint8)
-    out = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(out, "PNG")
-    return out.getvalue()
+    (prediction,) = predictions
+    image = _finite(prediction["image" if "image" in prediction else "reconstruction"])  # (H, W, C) in [0, 1]
+    return Answer(png=encode_png((image.clip(0, 1) * 255).round().astype(np.uint8)))
 
 
 def _write_contrastive(asked: Request, predictions: Sequence[Prediction], classes: Sequence[str]) -> Answer:
     labels = asked.parameters.get("candidate_labels")
     if labels is None:
-        vectors = [_embedding(prediction) for prediction in predictions]
+        vectors = [_finite(row["text_embed" if "text_embed" in row else "image_embed"]).tolist() for row in predictions]
         return Answer(vectors[0] if asked.single else vectors)
-    image = np.asarray(predictions[0]["image_embed"], np.float64)
-    texts = np.asarray([prediction["text_embed"] for prediction in predictions[1:]], np.float64)
-    logits = float(predictions[0]["logit_scale"]) * texts @ image
+    image = _finite(predictions[0]["image_embed"])
+    texts = np.stack([_finite(row["text_embed"]) for row in predictions[1:]])
+    # A sum and not a matrix product, whose rounding depends on where in memory its factors lie.
+    logits = float(predictions[0]["logit_scale"]) * (texts * image).sum(axis=1)
     weights = np.exp(logits - logits.max())
-    return Answer(_labelled(weights / weights.sum(), labels))
+    return Answer(_ranked(weights / weights.sum(), labels))
 
 
-def _embedding(prediction: Prediction) -> list[float]:
-    name = "text_embed" if "text_embed" in prediction else "image_embed"
-    return [float(value) for value in prediction[name]]
+def _ranked(scores: Any, labels: Sequence[str]) -> list[dict[str, Any]]:
+    """`[{label, score}]`, best first; ties keep the labels' order."""
+    values = _finite(scores)
+    names = labels or [str(place) for place in range(len(values))]
+    return [{"label": names[place], "score": float(values[place])} for place in np.argsort(-values, kind="stable")]
 
 
-_READERS: dict[str, Callable[[Any, Mapping[str, Any]], tuple[list[Input], bool]]] = {
-    "classification": _read_classification,
-    "reconstruction": _read_image,
-    "adversarial": _read_seed,
-    "contrastive": _read_contrastive,
+def _finite(values: Any) -> np.ndarray:
+    found = np.asarray(values, np.float64)
+    if not math.isfinite(found.sum()):
+        raise DataError("the model's answer is not finite; are the inputs far from what it was trained on?")
+    return found
+
+
+@dataclass(frozen=True)
+class _Dialect:
+    """A task in this dialect."""
+
+    read: Callable[[Any, Mapping[str, Any]], Read]
+    write: Callable[[Request, Sequence[Prediction], Sequence[str]], Answer]
+    parameters: tuple[str, ...]
+    reads_images: bool = True
+
+
+# The client's parameters that have one value here: it may be named.
+_ONLY: Mapping[str, Any] = {"function_to_apply": "softmax", "normalize": True, "truncate": True}
+
+_DIALECTS: Mapping[str, _Dialect] = {
+    "classification": _Dialect(_read_classification, _write_classification, ("top_k",)),
+    "reconstruction": _Dialect(_read_reconstruction, _write_image, ("seed", "prompt")),
+    "adversarial": _Dialect(_read_seed, _write_image, ("seed", "prompt"), reads_images=False),
+    "contrastive": _Dialect(_read_contrastive, _write_contrastive, ("candidate_labels", "hypothesis_template")),
 }
-_WRITERS: dict[str, Callable[[Request, Sequence[Prediction], Sequence[str]], Answer]] = {
-    "classification": _write_classification,
-    "reconstruction": _write_image,
-    "adversarial": _write_image,
-    "contrastive": _write_contrastive,
-}
+
+
+def _dialect(task: str) -> _Dialect:
+    if task not in _DIALECTS:
+        raise UsageError(f"task {task!r} has no route in this dialect")
+    return _DIALECTS[task]
