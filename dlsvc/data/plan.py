@@ -1,7 +1,10 @@
-"""The plan: which sample stands at which position of a run. A pure function, the same on every worker, feed and restart.
+"""The plan: which sample stands at which position of a run. A pure function, the same on every worker, feed and
+restart.
 
-Position p = step * global_size + offset runs on through the epochs without a seam: epoch = p // n, and the sample is element p % n of that epoch's
-permutation. Atom j of a step is positions [j * micro_size, (j + 1) * micro_size) of its global batch; workers only decide who computes which atoms.
+Position p = step * global_size + offset runs on through the epochs without a seam: epoch = p // n, and the sample is
+element p % n of that epoch's
+permutation. Atom j of a step is positions [j * micro_size, (j + 1) * micro_size) of its global batch; workers only
+decide who computes which atoms.
 """
 
 from __future__ import annotations
@@ -52,7 +55,9 @@ class Plan:
         return keys.sample_keys(self.seed, self.epochs(positions), ids)
 
     def assignment(self, rank: int, world_size: int) -> list[int | None]:
-        """The atoms of a step that a rank computes, in rounds; None where it runs one of weight zero so that collectives stay aligned."""
+        """The atoms of a step that a rank computes, in rounds; None where it runs one of weight zero so that
+        collectives stay aligned.
+        """
         rounds = -(-self.num_atoms // world_size)
         atoms = [turn * world_size + rank for turn in range(rounds)]
         return [atom if atom < self.num_atoms else None for atom in atoms]

@@ -10,7 +10,8 @@ from dlsvc.data.atom import Arrays
 def to_tensors(arrays: Arrays, device: torch.device) -> dict[str, torch.Tensor]:
     """A batch's arrays as tensors on the device, in memory of torch's own.
 
-    Copied always: kernels round by alignment and by strides, and an array's depend on where it comes from (a channel axis of one makes a transposed
+    Copied always: kernels round by alignment and by strides, and an array's depend on where it comes from (a channel
+    axis of one makes a transposed
     array count as contiguous, and torch takes its strides for channels-last).
     """
     found = {}

@@ -1,14 +1,19 @@
-"""The engine: parallelism from outside, one protocol for every strategy. `Engine` itself is the plain strategy and the reference.
+"""The engine: parallelism from outside, one protocol for every strategy. `Engine` itself is the plain strategy and
+the reference.
 
-An engine wraps each phase's trainable module with its own optimizer. The loop calls, for every phase of a step and every atom of this rank,
+An engine wraps each phase's trainable module with its own optimizer. The loop calls, for every phase of a step and
+every atom of this rank,
 
     with engine.forward(phase, step, atom):       # the atom's random numbers, its batch statistics, the precision
         losses, report = task.losses(engine.modules(phase), batch, phase)
-    engine.backward(phase, loss, weight)          # weight: the atom's share of the step's samples; 0 on a rank short of atoms
+    engine.backward(phase, loss, weight)          # weight: the atom's share of the step's samples; 0 on a rank short
+    of atoms
     engine.step(phase, step)                      # reduce, clip, update, average
 
-Gradients are reduced after every atom and then added up: the order that sharded strategies can afford in memory, and the only one that all of them
-share, which is why one spec gives one model under any strategy. State leaves an engine as `Slot`s: flat ranges of named parameters with what the
+Gradients are reduced after every atom and then added up: the order that sharded strategies can afford in memory, and
+the only one that all of them
+share, which is why one spec gives one model under any strategy. State leaves an engine as `Slot`s: flat ranges of
+named parameters with what the
 optimizer keeps for them. Checkpoints, exponential averages and resharding know nothing else of a strategy.
 """
 
@@ -25,7 +30,6 @@ from torch import Tensor, nn
 
 from dlsvc.augment import keys
 from dlsvc.engine.exact import all_reduce, exact_norm, exact_sum
-
 
 # Step -> factor of the learning rate.
 Schedule = Callable[[int], float]
@@ -54,7 +58,9 @@ class Phase:
 
 @dataclass(frozen=True)
 class Slot:
-    """`count` elements of parameter `name` from its flat element `start` on, held by this rank in `owner` (a parameter of the optimizer) at `offset`."""
+    """`count` elements of parameter `name` from its flat element `start` on, held by this rank in `owner` (a
+    parameter of the optimizer) at `offset`.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -94,16 +100,26 @@ class Engine:
         self.num_atoms = num_atoms
         self.plain = dict(modules)
         self.phases = {phase.name: phase for phase in phases}
-        self._frozen = {parameter for module in modules.values() for parameter in module.parameters() if not parameter.requires_grad}
-        self._names = {id(p): f"{role}.{name}" for role, module in modules.items() for name, p in module.named_parameters()}
+        self._frozen = {
+            parameter for module in modules.values() for parameter in module.parameters() if not parameter.requires_grad
+        }
+        self._names = {
+            id(p): f"{role}.{name}" for role, module in modules.items() for name, p in module.named_parameters()
+        }
         self._shapes = {name: tuple(p.shape) for role, module in modules.items() for name, p in _prefixed(role, module)}
-        self._buffers = {name: buffer for role, module in modules.items() for name, buffer in _prefixed_buffers(role, module)}
+        self._buffers = {
+            name: buffer for role, module in modules.items() for name, buffer in _prefixed_buffers(role, module)
+        }
         self._statistics: list[tuple[float, dict[str, Tensor]]] = []
         self._atom_gradients: list[Tensor] = []
         self.last_grad_norm: dict[str, float] = {}
         self.wrapped = {phase.module: self._wrap(phase) for phase in phases}
         self._slots = {phase.name: self._build_slots(phase) for phase in phases}
-        self._ema = {phase.name: [slot.view(slot.owner).clone() for slot in self._slots[phase.name]] for phase in phases if phase.ema_decay is not None}
+        self._ema = {
+            phase.name: [slot.view(slot.owner).clone() for slot in self._slots[phase.name]]
+            for phase in phases
+            if phase.ema_decay is not None
+        }
 
     # What a strategy decides.
 
@@ -116,7 +132,9 @@ class Engine:
         found = []
         for parameter in self._parameters(phase):
             start, stop = (parameter.numel() * turn // world for turn in (rank, rank + 1))
-            found.append(Slot(self._names[id(parameter)], tuple(parameter.shape), start, stop - start, parameter, start))
+            found.append(
+                Slot(self._names[id(parameter)], tuple(parameter.shape), start, stop - start, parameter, start)
+            )
         return found
 
     def _reduce_round(self, phase: Phase) -> None:
@@ -137,7 +155,9 @@ class Engine:
     # What the loop calls.
 
     def modules(self, phase: str) -> Mapping[str, nn.Module]:
-        """The modules that a task may call in a phase: the trained one wrapped, the others as the strategy needs them."""
+        """The modules that a task may call in a phase: the trained one wrapped, the others as the strategy needs
+        them.
+        """
         trained = self.phases[phase].module
         return {name: self.wrapped[name] if name == trained else self._untrained(name) for name in self.plain}
 
@@ -145,7 +165,9 @@ class Engine:
         return self.plain[name]
 
     def begin(self, phase: str) -> None:
-        """Open a phase of a step: only its module collects gradients, and every atom starts from the same running statistics."""
+        """Open a phase of a step: only its module collects gradients, and every atom starts from the same running
+        statistics.
+        """
         trained = self.phases[phase].module
         for name, module in self.plain.items():
             for parameter in module.parameters():
@@ -155,7 +177,9 @@ class Engine:
 
     @contextmanager
     def forward(self, phase: str, step: int, atom: int | None, weight: float) -> Iterator[None]:
-        """One atom's forward pass: dropout is keyed by (seed, phase, step, atom), batch statistics are the atom's own."""
+        """One atom's forward pass: dropout is keyed by (seed, phase, step, atom), batch statistics are the atom's
+        own.
+        """
         torch.manual_seed(_atom_seed(self.seed, phase, step, atom))
         for name, buffer in self._buffers.items():
             buffer.copy_(self._first_buffers[name])
@@ -172,7 +196,9 @@ class Engine:
             return self._reduce_round(current)
         if weight > 0:
             (loss * weight).backward()
-            self._atom_gradients.append(torch.cat([p.grad.reshape(-1) for p in self._parameters(current) if p.grad is not None]))
+            self._atom_gradients.append(
+                torch.cat([p.grad.reshape(-1) for p in self._parameters(current) if p.grad is not None])
+            )
             current.optimizer.zero_grad(set_to_none=True)
         return None
 
@@ -201,7 +227,9 @@ class Engine:
 
     def _reduce_exactly(self, phase: Phase) -> None:
         parameters = [p for p in self._parameters(phase) if p.requires_grad]
-        for parameter, gradient in zip(parameters, exact_sum(self._atom_gradients, like=parameters, num_terms=self.num_atoms), strict=True):
+        for parameter, gradient in zip(
+            parameters, exact_sum(self._atom_gradients, like=parameters, num_terms=self.num_atoms), strict=True
+        ):
             parameter.grad = gradient
         self._atom_gradients = []
 
@@ -215,13 +243,18 @@ class Engine:
             gradient.mul_(factor)
 
     def _average_statistics(self) -> None:
-        """Running statistics become the mean over all atoms of what each would have made them (ghost batch norm, Hoffer et al. 2017)."""
+        """Running statistics become the mean over all atoms of what each would have made them (ghost batch norm,
+        Hoffer et al. 2017).
+        """
         names = [name for name, buffer in self._buffers.items() if buffer.is_floating_point()]
         counters = [buffer for buffer in self._buffers.values() if not buffer.is_floating_point()]
         if not self._buffers:
             return
         if names:
-            terms = [weight * torch.cat([found[name].double().reshape(-1) for name in names]) for weight, found in self._statistics]
+            terms = [
+                weight * torch.cat([found[name].double().reshape(-1) for name in names])
+                for weight, found in self._statistics
+            ]
             like = [self._buffers[name] for name in names]
             for name, mean in zip(names, exact_sum(terms, like=like, num_terms=self.num_atoms), strict=True):
                 self._buffers[name].copy_(mean)
@@ -238,11 +271,15 @@ class Engine:
         found = []
         for name, phase in self.phases.items():
             averages: Sequence[Tensor | None] = self._ema.get(name) or [None] * len(self._slots[name])
-            found += [(slot, phase.optimizer, average) for slot, average in zip(self._slots[name], averages, strict=True)]
+            found += [
+                (slot, phase.optimizer, average) for slot, average in zip(self._slots[name], averages, strict=True)
+            ]
         return found
 
     def held(self) -> list[tuple[Slot, torch.optim.Optimizer]]:
-        """What this rank's optimizers need to be restored: everything they update, which a replicated strategy holds in full."""
+        """What this rank's optimizers need to be restored: everything they update, which a replicated strategy holds
+        in full.
+        """
         return [
             (Slot(self._names[id(p)], tuple(p.shape), 0, p.numel(), p, 0), phase.optimizer)
             for phase in self.phases.values()
@@ -255,7 +292,12 @@ class Engine:
 
     def untrained(self) -> dict[str, Tensor]:
         """Parameters that no optimizer holds, equal on every rank."""
-        return {self._names[id(p)]: p.detach() for module in self.plain.values() for p in module.parameters() if p in self._frozen}
+        return {
+            self._names[id(p)]: p.detach()
+            for module in self.plain.values()
+            for p in module.parameters()
+            if p in self._frozen
+        }
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return self._shapes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,7 +24,13 @@ def build_engine(
     micro_size: int,
 ) -> Engine:
     """Wrap the modules; call it after their weights are loaded, since sharding starts from them."""
-    settings = {"seed": seed, "place": place, "precision": precision, "exact": exact, "num_atoms": num_atoms}
+    settings: dict[str, Any] = {
+        "seed": seed,
+        "place": place,
+        "precision": precision,
+        "exact": exact,
+        "num_atoms": num_atoms,
+    }
     if strategy == "plain":
         return Engine(modules, phases, **settings)
     if strategy == "ddp":

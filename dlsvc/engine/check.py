@@ -20,4 +20,7 @@ def check_ranks(engine: Engine, step: int) -> None:
     sums = [int(value) for value in everyone]
     if len(set(sums)) > 1:
         shown = ", ".join(f"rank {rank}: {value & 0xFFFFFFFFFFFFFFFF:016x}" for rank, value in enumerate(sums))
-        raise RanksDiverged(f"after step {step} the ranks hold different parameters ({shown}); gradients were not reduced alike, and the run is stopped")
+        raise RanksDiverged(
+            f"after step {step} the ranks hold different parameters ({shown}): "
+            "gradients were not reduced alike, and the run is stopped"
+        )

@@ -1,4 +1,4 @@
-"""Distributed data parallel: every rank holds the whole model, gradients are averaged over ranks while backward runs."""
+"""Distributed data parallel: every rank holds the whole model, gradients are averaged while backward runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ class DDPEngine(Engine):
         return self.place.world_size
 
     def _reduce_round(self, phase: Phase) -> None:
-        """DDP has averaged this atom's gradient into `.grad`; add it to the step's total, in the order that sharded strategies use."""
+        """DDP has averaged this atom's gradient into `.grad`; add it to the step's total, in the order that sharded
+        strategies use.
+        """
         gradients = [p.grad for p in self._parameters(phase) if p.grad is not None]
         totals = self._totals.get(phase.name)
         if totals is None:

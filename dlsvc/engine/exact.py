@@ -1,7 +1,9 @@
 """Order-free sums: numbers as 64-bit fixed point on a scale that all ranks agree on, added as integers.
 
-A maximum does not depend on the order in which it is taken, nor does a sum of integers, so the result has the same bits for any number of ranks
-and any assignment of atoms to them. `reference`: the mechanism is that of reproducible summation by pre-rounding (Demmel and Nguyen, 2013), with
+A maximum does not depend on the order in which it is taken, nor does a sum of integers, so the result has the same
+bits for any number of ranks
+and any assignment of atoms to them. `reference`: the mechanism is that of reproducible summation by pre-rounding
+(Demmel and Nguyen, 2013), with
 one bin of 62 bits.
 """
 
@@ -28,7 +30,8 @@ def all_reduce(tensor: Tensor, op: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM) 
 def exact_sum(terms: Sequence[Tensor], *, like: Sequence[Tensor], num_terms: int) -> list[Tensor]:
     """Sum vectors over this rank's terms and over ranks.
 
-    `terms` are this rank's flat float vectors, each the concatenation of tensors shaped as in `like`; `num_terms` counts them over all ranks. Each tensor
+    `terms` are this rank's flat float vectors, each the concatenation of tensors shaped as in `like`; `num_terms`
+    counts them over all ranks. Each tensor
     gets its own scale. Returns tensors shaped as `like`, in float32; a non-finite term makes its tensor NaN everywhere.
     """
     sizes = [tensor.numel() for tensor in like]
@@ -44,12 +47,16 @@ def exact_sum(terms: Sequence[Tensor], *, like: Sequence[Tensor], num_terms: int
         total += (term.double() * each).round().to(torch.int64)
     all_reduce(total)
     values = (total.double() / each).float()
-    values = torch.where(torch.isfinite(tops).repeat_interleave(torch.tensor(sizes, device=tops.device)), values, torch.nan)
+    values = torch.where(
+        torch.isfinite(tops).repeat_interleave(torch.tensor(sizes, device=tops.device)), values, torch.nan
+    )
     return [part.view_as(tensor) for part, tensor in zip(values.split(sizes), like, strict=True)]
 
 
 def _tops(terms: Sequence[Tensor], sizes: Sequence[int], device: torch.device) -> Tensor:
-    """The largest magnitude in each tensor over the terms, (len(sizes),) float64; infinity where a term is not finite."""
+    """The largest magnitude in each tensor over the terms, (len(sizes),) float64; infinity where a term is not
+    finite.
+    """
     tops = torch.zeros(len(sizes), dtype=torch.float64, device=device)
     for term in terms:
         found = torch.stack([_top(part) for part in term.split(list(sizes))])
@@ -63,9 +70,15 @@ def _top(part: Tensor) -> Tensor:
 
 
 def exact_norm(pieces: Sequence[Tensor], *, num_elements: int, device: torch.device) -> Tensor:
-    """The Euclidean norm of a vector whose elements are spread over ranks in any way, once each: float64, 0-d, the same bits for any sharding."""
+    """The Euclidean norm of a vector whose elements are spread over ranks in any way, once each: float64, 0-d, the
+    same bits for any sharding.
+    """
     pieces = [piece for piece in pieces if piece.numel()]
-    top = torch.stack([_top(piece) for piece in pieces]).max() if pieces else torch.zeros((), dtype=torch.float64, device=device)
+    top = (
+        torch.stack([_top(piece) for piece in pieces]).max()
+        if pieces
+        else torch.zeros((), dtype=torch.float64, device=device)
+    )
     all_reduce(top, dist.ReduceOp.MAX)
     if not torch.isfinite(top) or top == 0:
         return top

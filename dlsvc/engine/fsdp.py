@@ -1,4 +1,6 @@
-"""Fully sharded data parallel (FSDP2, `fully_shard`): parameters, gradients and optimizer state are split over ranks along their first dimension."""
+"""Fully sharded data parallel (FSDP2, `fully_shard`): parameters, gradients and optimizer state are split over ranks
+along their first dimension.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ class FSDPEngine(Engine):
     def _wrap(self, phase: Phase) -> nn.Module:
         module = self.plain[phase.module]
         mesh = self._mesh()
-        before = {name: parameter for name, parameter in module.named_parameters()}
+        before = dict(module.named_parameters())
         # Blocks of a stack are gathered one at a time; the root takes what is left.
         for block in [child for stack in module.modules() if isinstance(stack, nn.ModuleList) for child in stack]:
             if any(True for _ in block.parameters()):
@@ -48,7 +50,9 @@ class FSDPEngine(Engine):
         return found
 
     def begin(self, phase: str) -> None:
-        """A root that ran without gradients stays gathered, and gathered copies keep the flag of their first gathering: shard again, and let them follow."""
+        """A root that ran without gradients stays gathered, and gathered copies keep the flag of their first
+        gathering: shard again, and let them follow.
+        """
         parts = [part for module in self.wrapped.values() for part in module.modules() if isinstance(part, FSDPModule)]
         for part in parts:
             part.reshard()
@@ -70,7 +74,10 @@ class FSDPEngine(Engine):
         return []
 
     def untrained(self) -> dict[str, Tensor]:
-        return {name: value.full_tensor() if hasattr(value, "full_tensor") else value for name, value in super().untrained().items()}
+        return {
+            name: value.full_tensor() if hasattr(value, "full_tensor") else value
+            for name, value in super().untrained().items()
+        }
 
 
 def _gathered(part: FSDPModule) -> list[Any]:

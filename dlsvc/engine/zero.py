@@ -1,4 +1,6 @@
-"""DeepSpeed ZeRO (Rajbhandari et al. 2020): stage 1 shards optimizer state, 2 gradients too, 3 parameters too. Torch optimizers are handed in."""
+"""DeepSpeed ZeRO (Rajbhandari et al. 2020): stage 1 shards optimizer state, 2 gradients too, 3 parameters too. Torch
+optimizers are handed in.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,6 @@ from torch import Tensor, nn
 from dlsvc.engine.base import Engine, Phase, Slot
 from dlsvc.errors import RunFailed
 
-
 _MIN_BUCKET = 1 << 16
 _MAX_BUCKET = 500_000_000
 
@@ -23,7 +24,10 @@ def preflight() -> None:
     """DeepSpeed compiles its communication extension at first use; say so before a worker dies of it."""
     missing = [tool for tool in ("g++", "ninja") if shutil.which(tool) is None]
     if missing:
-        raise RunFailed(f"strategy zero needs {' and '.join(missing)} on PATH: DeepSpeed compiles an extension at first use (install g++ and `pip install ninja`)")
+        raise RunFailed(
+            f"strategy zero needs {' and '.join(missing)} on PATH: DeepSpeed compiles an extension at first use; "
+            "install g++, and ninja with pip"
+        )
 
 
 class ZeROEngine(Engine):
@@ -58,8 +62,9 @@ class ZeROEngine(Engine):
             # Clipping is ours: its norm has the same bits under every strategy.
             "gradient_clipping": 0.0,
         }
+        engine: nn.Module
         engine, _, _, _ = deepspeed.initialize(model=self.plain[phase.module], optimizer=phase.optimizer, config=config)
-        return engine  # type: ignore[no-any-return]
+        return engine
 
     def _zero(self, phase: Phase) -> Any:
         return self.wrapped[phase.module].optimizer
@@ -77,19 +82,31 @@ class ZeROEngine(Engine):
                 if piece is None:
                     continue
                 here, there = piece.lp_fragment_address, piece.hp_fragment_address
-                found.append(Slot(self._names[id(parameter)], tuple(parameter.shape), here.start, here.numel, flat, there.start))
+                found.append(
+                    Slot(self._names[id(parameter)], tuple(parameter.shape), here.start, here.numel, flat, there.start)
+                )
         return found
 
     def _build_partition_slots(self, phase: Phase) -> list[Slot]:
         """Stage 3: each parameter's flat elements are cut in equal partitions, the last one padded."""
         zero = self._zero(phase)
         found = []
-        for parameter in self._parameters(phase):
+        parameters: list[Any] = self._parameters(phase)
+        for parameter in parameters:
             group, offset, _ = zero.grad_position[zero.get_param_id(parameter)]
             width = parameter.partition_numel()
             start = min(width * self.place.rank, parameter.ds_numel)
             count = min(width, parameter.ds_numel - start)
-            found.append(Slot(self._names[id(parameter)], tuple(parameter.ds_shape), start, count, zero.fp32_partitioned_groups_flat[group], offset))
+            found.append(
+                Slot(
+                    self._names[id(parameter)],
+                    tuple(parameter.ds_shape),
+                    start,
+                    count,
+                    zero.fp32_partitioned_groups_flat[group],
+                    offset,
+                )
+            )
         return found
 
     def held(self) -> list[tuple[Slot, torch.optim.Optimizer]]:
@@ -102,7 +119,7 @@ class ZeROEngine(Engine):
         return self.wrapped.get(name, self.plain[name])
 
     def _backward(self, phase: Phase, loss: Tensor) -> None:
-        engine = self.wrapped[phase.module]
+        engine: Any = self.wrapped[phase.module]
         engine.set_gradient_accumulation_boundary(True)
         engine.backward(loss)
 
@@ -137,7 +154,8 @@ class ZeROEngine(Engine):
         zero = self._zero(phase)
         for group, total in self._totals.pop(phase.name).items():
             zero.averaged_gradients[group] = total
-        self.wrapped[phase.module].step()
+        engine: Any = self.wrapped[phase.module]
+        engine.step()
 
     def untrained(self) -> dict[str, Tensor]:
         found = super().untrained()

@@ -42,8 +42,12 @@ class BrokenBundle(DlsvcError):
 def write_bundle(target: Path, weights: Mapping[str, Tensor], documents: Mapping[str, Any]) -> None:
     """Write a new bundle; the digests come last."""
     target.mkdir(parents=True)
-    files = {WEIGHTS: save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in sorted(weights.items())})}
-    files |= {name: (json.dumps(document, indent=1, sort_keys=True) + "\n").encode() for name, document in documents.items()}
+    files = {
+        WEIGHTS: save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in sorted(weights.items())})
+    }
+    files |= {
+        name: (json.dumps(document, indent=1, sort_keys=True) + "\n").encode() for name, document in documents.items()
+    }
     for name, body in files.items():
         (target / name).write_bytes(body)
     digests = {name: hashlib.sha256(body).hexdigest() for name, body in files.items()}
@@ -70,14 +74,17 @@ class Bundle:
         digests = json.loads((path / DIGESTS).read_text(encoding="utf-8"))
         for name, expected in digests.items():
             _check(path / name, expected)
-        documents = [json.loads((path / name).read_text(encoding="utf-8")) for name in (CONFIG, PREPROCESS, METRICS, LINEAGE)]
-        return cls(path, reference, *documents, digests)
+        config, preprocess, metrics, lineage = (
+            json.loads((path / name).read_text(encoding="utf-8")) for name in (CONFIG, PREPROCESS, METRICS, LINEAGE)
+        )
+        return cls(path, reference, config, preprocess, metrics, lineage, digests)
 
     def weights(self) -> dict[str, Tensor]:
         try:
-            return load_tensors((self.path / WEIGHTS).read_bytes())
+            found: dict[str, Tensor] = load_tensors((self.path / WEIGHTS).read_bytes())
         except SafetensorError as error:
             raise BrokenBundle(f"{self.path / WEIGHTS}: {error}") from error
+        return found
 
     def model(self) -> nn.Module:
         """The model with its weights, in eval mode."""

@@ -1,11 +1,15 @@
-"""Checkpoints that can be trusted: per-rank shards of flat ranges, and a manifest written last that every reader verifies.
+"""Checkpoints that can be trusted: per-rank shards of flat ranges, and a manifest written last that every reader
+verifies.
 
     RUN/checkpoints/step-0000000030/
-        rank-00000.safetensors      `KIND/NAME@START`: one flat range of one parameter: weight, ema, or what the optimizer keeps
+        rank-00000.safetensors      `KIND/NAME@START`: one flat range of one parameter: weight, ema, or what the
+        optimizer keeps
         rank-00001.safetensors
-        MANIFEST.json               schema, run, spec identity, step, world size, the ranges, and every file's size and sha256
+        MANIFEST.json               schema, run, spec identity, step, world size, the ranges, and every file's size
+        and sha256
 
-A range is (parameter, first flat element, elements), whatever strategy and world size wrote it, so any strategy at any world size reads it back.
+A range is (parameter, first flat element, elements), whatever strategy and world size wrote it, so any strategy at
+any world size reads it back.
 Nothing here is pickled. A directory without a manifest that verifies is not a checkpoint.
 """
 
@@ -87,7 +91,9 @@ def write_shard(target: Path, rank: int, ranges: Iterable[Range]) -> tuple[str, 
 
 
 def commit(target: Path, manifest: Manifest) -> None:
-    """Publish a checkpoint whose shards are all there: the manifest appears at once, by rename, after everything it names."""
+    """Publish a checkpoint whose shards are all there: the manifest appears at once, by rename, after everything it
+    names.
+    """
     draft = target / f".{MANIFEST}.draft"
     try:
         body = asdict(manifest)
@@ -168,7 +174,9 @@ def newest_good(root: Path) -> Found | None:
                 rejected.append(str(error))
     if rejected:
         reasons = "\n".join(f"  {reason}" for reason in rejected)
-        raise CheckpointError(f"checkpoints exist in {root} and none can be trusted; remove the directory to start afresh\n{reasons}")
+        raise CheckpointError(
+            f"checkpoints exist in {root} and none can be trusted; remove the directory to start afresh\n{reasons}"
+        )
     return None
 
 
@@ -187,7 +195,9 @@ def record(root: Path, kept: Iterable[str]) -> None:
 
 
 def collect(root: Path, keep: int) -> None:
-    """Remove all but the newest `keep` committed checkpoints, and what unfinished saves left behind. Only the writer calls it."""
+    """Remove all but the newest `keep` committed checkpoints, and what unfinished saves left behind. Only the writer
+    calls it.
+    """
     committed = sorted(target for target in root.glob("step-*[0-9]") if (target / MANIFEST).exists())
     kept = {target.name for target in committed[-keep:]}
     record(root, kept)
@@ -262,7 +272,6 @@ def _sync(path: Path) -> None:
 def iter_ranges(kind: str, tensors: Mapping[str, Tensor]) -> Iterator[Range]:
     """Whole tensors as ranges."""
     return (Range(kind, name, 0, tensor.reshape(-1)) for name, tensor in tensors.items())
-
 
 
 def set_aside(root: Path, found: Found) -> None:

@@ -1,7 +1,7 @@
 """Published models: `name@3` is a version, `name@prod` an alias, `name` the newest version. Versions never change.
 
-    HOME/models/NAME/3/...          a bundle
-    HOME/models/NAME/aliases.json   {"prod": 3}
+HOME/models/NAME/3/...          a bundle
+HOME/models/NAME/aliases.json   {"prod": 3}
 """
 
 from __future__ import annotations
@@ -42,10 +42,14 @@ class ModelStore:
         """`name`, `name@version` or `name@alias` -> (name, version). Raises NotFound with what there is."""
         name, _, which = reference.partition("@")
         if not _NAME.fullmatch(name) or (which and not _NAME.fullmatch(which)):
-            raise UsageError(f"{reference!r} is not a model reference; write name, name@3 or name@alias, with names of a-z, 0-9 and -")
+            raise UsageError(
+                f"{reference!r} is not a model reference; write name, name@3 or name@alias (names: a-z, 0-9, -)"
+            )
         versions = self.versions(name)
         if not versions:
-            raise NotFound(f"no model is called {name!r}{did_you_mean(name, self.names())}; `dlsvc train` publishes one")
+            raise NotFound(
+                f"no model is called {name!r}{did_you_mean(name, self.names())}; `dlsvc train` publishes one"
+            )
         if not which:
             return name, versions[-1]
         version = int(which) if which.isdigit() else self.aliases(name).get(which)
@@ -115,7 +119,14 @@ class ModelStore:
             for version in self.versions(name):
                 bundle = Bundle.open(self.root / name / str(version), f"{name}@{version}")
                 held = sorted(alias for alias, target in aliases.items() if target == version)
-                rows.append({"model": bundle.reference, "aliases": held, "task": bundle.config["task"]["name"], "metrics": bundle.metrics})
+                rows.append(
+                    {
+                        "model": bundle.reference,
+                        "aliases": held,
+                        "task": bundle.config["task"]["name"],
+                        "metrics": bundle.metrics,
+                    }
+                )
         return rows
 
 

@@ -1,13 +1,13 @@
 """Runs on disk: a directory each, written by the run and read by anybody, with no service in between.
 
-    HOME/runs/NAME/
-        spec.json         the resolved spec: what the run is a function of
-        status.json       running | finished | failed | cancelled, by which process or job
-        attempts.jsonl    one line each time the workers start: world size, first step, checkpoints passed over and why
-        metrics.jsonl     one line each `report.every_steps`
-        quarantine.jsonl  samples that could not be decoded
-        log.txt           what the workers say
-        checkpoints/  tb/  report.html  result.json
+HOME/runs/NAME/
+    spec.json         the resolved spec: what the run is a function of
+    status.json       running | finished | failed | cancelled, by which process or job
+    attempts.jsonl    one line each time the workers start: world size, first step, checkpoints passed over and why
+    metrics.jsonl     one line each `report.every_steps`
+    quarantine.jsonl  samples that could not be decoded
+    log.txt           what the workers say
+    checkpoints/  tb/  report.html  result.json
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from dlsvc.errors import NotFound, Refused, did_you_mean
+
+_JOURNALS = ("attempts.jsonl", "metrics.jsonl", "evaluations.jsonl", "quarantine.jsonl", "log.txt")
+_FOLLOW_S = 0.5
 
 FINISHED, RUNNING, FAILED, CANCELLED = "finished", "running", "failed", "cancelled"
 
@@ -60,7 +63,23 @@ class Run:
         path = self.path / journal
         if not path.exists():
             return []
-        return [json.loads(line) for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if _whole(line)]
+        return [
+            json.loads(line) for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if _whole(line)
+        ]
+
+    def story(self, *, follow: bool = False) -> Iterator[str]:
+        """The records of every journal in the order of writing, as lines for a person; to the run's end if followed."""
+        seen = dict.fromkeys(_JOURNALS, 0)
+        while True:
+            status = self.status()["status"]
+            for journal in _JOURNALS:
+                records = self.lines(journal)
+                for record in records[seen[journal] :]:
+                    yield f"{journal.partition('.')[0]:<11} {json.dumps(record)}"
+                seen[journal] = len(records)
+            if not follow or status != RUNNING:
+                return
+            time.sleep(_FOLLOW_S)
 
     def trajectory(self) -> list[dict[str, Any]]:
         """Metrics as they count: where steps were redone after a restart, the redo."""
@@ -78,7 +97,16 @@ class Run:
         return found
 
     def mark(self, status: str, message: str = "") -> None:
-        self.write("status.json", {"status": status, "message": message, "pid": os.getpid(), "host": os.uname().nodename, "time": time.time()})
+        self.write(
+            "status.json",
+            {
+                "status": status,
+                "message": message,
+                "pid": os.getpid(),
+                "host": os.uname().nodename,
+                "time": time.time(),
+            },
+        )
 
     def restarts(self) -> int:
         return max(0, len(self.lines("attempts.jsonl")) - 1)
@@ -89,8 +117,17 @@ class Run:
         latest = records[-1] if records else {}
         status = self.status()
         row = {"run": self.name, "status": status["status"], "message": status.get("message", "")}
-        row |= {"model": spec.get("model", {}).get("name"), "data": spec.get("data", {}).get("source"), "strategy": spec.get("strategy")}
-        return row | {"step": latest.get("step", 0), "loss": latest.get("loss"), "restarts": self.restarts(), "path": str(self.path)}
+        row |= {
+            "model": spec.get("model", {}).get("name"),
+            "data": spec.get("data", {}).get("source"),
+            "strategy": spec.get("strategy"),
+        }
+        return row | {
+            "step": latest.get("step", 0),
+            "loss": latest.get("loss"),
+            "restarts": self.restarts(),
+            "path": str(self.path),
+        }
 
 
 class RunStore:
@@ -109,7 +146,7 @@ class RunStore:
         return (self.root / name / "spec.json").exists()
 
     def begin(self, name: str, resolved: Mapping[str, Any], identity: str) -> Run:
-        """A new run, or the one of that name if its trajectory is the same. Raises Refused where it would be another."""
+        """A new run, or the one of that name if its trajectory is the same. Raises Refused where it isn't."""
         if self.exists(name):
             run = self.open(name)
             before = run.read("spec.json")
@@ -117,7 +154,9 @@ class RunStore:
                 changes = "\n".join(f"  {line}" for line in differences(before, dict(resolved)))
                 raise Refused(f"run {name!r} exists with another spec; choose another --name\n{changes}")
             if run.status()["status"] == RUNNING:
-                raise Refused(f"run {name!r} is running (process {run.status()['pid']}); `dlsvc runs cancel {name}` stops it")
+                raise Refused(
+                    f"run {name!r} is running (process {run.status()['pid']}); `dlsvc runs cancel {name}` stops it"
+                )
             return run
         path = self.root / name
         path.mkdir(parents=True, exist_ok=True)

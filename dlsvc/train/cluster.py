@@ -12,9 +12,12 @@ import ray
 
 from dlsvc.errors import ClusterUnreachable
 
+
 @contextlib.contextmanager
 def cluster(address: str | None, *, cpus: int, dashboard: bool = False) -> Iterator[None]:
-    """Attach to the cluster at `address` (or `$RAY_ADDRESS`), or start one of at least `cpus` logical CPUs here and stop it at the end."""
+    """Attach to the cluster at `address` (or `$RAY_ADDRESS`), or start one of at least `cpus` logical CPUs here and
+    stop it at the end.
+    """
     if ray.is_initialized():
         yield
         return
@@ -44,11 +47,13 @@ def _require_listener(address: str) -> None:
     try:
         socket.create_connection((parsed.hostname or "", parsed.port or 6379), timeout=3).close()
     except (OSError, ValueError) as error:
-        raise ClusterUnreachable(f"nothing listens at {address} ({error}); `ray start --head` starts a cluster, and --address takes its host:port") from error
+        raise ClusterUnreachable(
+            f"nothing listens at {address} ({error}); "
+            "`ray start --head` starts a cluster, and --address takes its host:port"
+        ) from error
 
 
 def _start(cpus: int, *, dashboard: bool) -> None:
     """A cluster in this process's machine. Logical CPUs may exceed cores: data tasks and workers share them."""
     count = max(cpus, os.cpu_count() or 1)
     ray.init(address="local", num_cpus=count, include_dashboard=dashboard, log_to_driver=False, configure_logging=False)
-

@@ -11,13 +11,18 @@ from torch import nn
 
 from dlsvc.data.atom import Arrays, Preprocessing, Rows
 from dlsvc.data.tensors import to_tensors
+from dlsvc.errors import UsageError
 from dlsvc.tasks.base import Metrics, Task
 
 Part = tuple[int, Metrics]
 
 
-def evaluation_batches(table: Rows, preprocess: Preprocessing, batch_size: int, *, rank: int = 0, world_size: int = 1) -> Iterator[tuple[int, Arrays]]:
-    """(number, arrays) of this rank's batches of a split, in order, without augmentation. Undecodable samples are left out."""
+def evaluation_batches(
+    table: Rows, preprocess: Preprocessing, batch_size: int, *, rank: int = 0, world_size: int = 1
+) -> Iterator[tuple[int, Arrays]]:
+    """(number, arrays) of this rank's batches of a split, in order, without augmentation. Undecodable samples are
+    left out.
+    """
     count = len(table)
     for number in range(rank, -(-count // batch_size), world_size):
         ids = np.arange(number * batch_size, min((number + 1) * batch_size, count), dtype=np.int64)
@@ -29,7 +34,9 @@ def evaluation_batches(table: Rows, preprocess: Preprocessing, batch_size: int, 
             yield number, {**preprocess.finish(arrays), "id": ids[keep], "key": ids[keep]}
 
 
-def measure(modules: dict[str, nn.Module], task: Task, batches: Iterable[tuple[int, Arrays]], device: torch.device) -> list[Part]:
+def measure(
+    modules: dict[str, nn.Module], task: Task, batches: Iterable[tuple[int, Arrays]], device: torch.device
+) -> list[Part]:
     """Each batch's sums by its number, so that they can be merged in one order whoever computed them."""
     parts = []
     with torch.inference_mode():
@@ -56,6 +63,8 @@ def evaluate_bundle(reference: str, home: Any, *, split: str | None = None) -> d
     from dlsvc.store.models import ModelStore
 
     bundle = ModelStore(home).open(reference)
+    if bundle.config["spec"] is None:
+        raise UsageError(f"{bundle.reference} was imported: it has no data of its own to be measured on")
     spec: Any = parse(bundle.config["spec"])
     table = open_source(spec.data, home).table(split or spec.evaluate.split)
     task, model = bundle.task(), bundle.model()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -16,15 +16,18 @@ from dlsvc.store.models import ModelStore
 def initialise(model: nn.Module, init_from: Mapping[str, str], home: str) -> None:
     """Copy parameters matched by each glob from its bundle.
 
-    `{"vision_encoder.*": "vit@best"}`: the part of the glob before its last dot is this model's prefix; the bundle's names follow it, or are the same
-    whole names. A glob that matches nothing, a name the bundle lacks and a shape that differs are errors.
+    `{"vision_encoder.*": "vit@best"}`: the part of the glob before its last dot is this model's prefix; the bundle's
+    names follow it, or are the same whole names. A glob that matches nothing, a name the bundle lacks and a shape that
+    differs are errors.
     """
     store = ModelStore(Path(home))
     own = dict(model.state_dict())
     for glob, reference in init_from.items():
         names = fnmatch.filter(own, glob)
         if not names:
-            raise UsageError(f"init_from: {glob!r} matches no parameter of this model; its names begin {', '.join(sorted({n.split('.')[0] for n in own}))}")
+            raise UsageError(
+                f"init_from: {glob!r} matches no parameter of this model; its names begin {_beginnings(own)}"
+            )
         given = store.open(reference).weights()
         prefix = glob.rpartition(".")[0]
         with torch.no_grad():
@@ -32,11 +35,17 @@ def initialise(model: nn.Module, init_from: Mapping[str, str], home: str) -> Non
                 own[name].copy_(_source(name, prefix, given, own[name], reference))
 
 
+def _beginnings(names: Iterable[str]) -> str:
+    return ", ".join(sorted({name.partition(".")[0] for name in names}))
+
+
 def _source(name: str, prefix: str, given: Mapping[str, Tensor], target: Tensor, reference: str) -> Tensor:
     inner = name.removeprefix(f"{prefix}.") if prefix and "*" not in prefix else name
     found = next((given[key] for key in (name, inner) if key in given), None)
     if found is None:
-        raise UsageError(f"init_from: {reference} has no parameter {inner!r} for {name!r}; it has {', '.join(sorted(given)[:8])} ...")
+        raise UsageError(
+            f"init_from: {reference} has no parameter {inner!r} for {name!r}; it has {', '.join(sorted(given)[:8])} ..."
+        )
     if found.shape != target.shape:
         raise UsageError(f"init_from: {name!r} is {tuple(target.shape)} here and {tuple(found.shape)} in {reference}")
     return found

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import os
 import signal
 import time
 import uuid
@@ -35,8 +34,10 @@ from dlsvc.train.worker import FATAL, work
 SPARE_CPUS = 2
 
 
-def train(spec: TrainSpec, *, run_name: str | None = None, address: str | None = None, show_progress: bool = True) -> dict[str, Any]:
-    """Run a train spec to a published model, resuming where a run of that name stopped. Returns what `--json` prints."""
+def train(
+    spec: TrainSpec, *, run_name: str | None = None, address: str | None = None, show_progress: bool = True
+) -> dict[str, Any]:
+    """Run a train spec to a published model, resuming where a run of that name stopped. Returns what --json prints."""
     home = home_of(spec.storage)
     spec, run = open_run(spec, run_name, home)
     if run.status()["status"] == FINISHED:
@@ -47,7 +48,11 @@ def train(spec: TrainSpec, *, run_name: str | None = None, address: str | None =
     (run.path / "CANCEL").unlink(missing_ok=True)
     try:
         job = prepare_job(spec, run, home)
-        with cluster(address, cpus=_cpus(spec)), _cancel_on_sigterm(run), Progress(run, job.total_steps, show=show_progress):
+        with (
+            cluster(address, cpus=_cpus(spec)),
+            _cancel_on_sigterm(run),
+            Progress(run, job.total_steps, show=show_progress),
+        ):
             outcome = _fit(job)
         return _conclude(job, outcome, time.time() - began)
     except RunCancelled as error:
@@ -59,20 +64,26 @@ def train(spec: TrainSpec, *, run_name: str | None = None, address: str | None =
 
 
 def _fit(job: Job) -> dict[str, Any]:
-    """Hand the job to Ray Train and wait. Ray's own checkpoints are not used: a fresh name each time leaves it nothing to resume from."""
+    """Hand the job to Ray Train and wait. Ray's own checkpoints are not used: a fresh name each time leaves it
+    nothing to resume from.
+    """
     spec = job.spec
     # Ray may have been imported with its own log settings; its controller's messages go to the run's log.
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     workers = spec.scaling.workers
     count = workers if isinstance(workers, int) else (workers.min, workers.max)
-    scaling = ScalingConfig(num_workers=count, use_gpu=spec.scaling.resources.gpu > 0, resources_per_worker=spec.scaling.resources.as_ray())
+    scaling = ScalingConfig(
+        num_workers=count, use_gpu=spec.scaling.resources.gpu > 0, resources_per_worker=spec.scaling.resources.as_ray()
+    )
     failures = FailureConfig(max_failures=spec.scaling.max_failures)
     config = RunConfig(name=uuid.uuid4().hex, storage_path=str(job.run.path / "ray"), failure_config=failures)
     settings: dict[str, Any] = {"train_loop_config": {"job": job}, "scaling_config": scaling, "run_config": config}
     if job.feed == "stream":
         settings |= _stream_settings(job)
     else:
-        settings["train_loop_config"]["columns"] = ray.put(open_source(job.spec.data, Path(job.home)).table("train").arrays())
+        settings["train_loop_config"]["columns"] = ray.put(
+            open_source(job.spec.data, Path(job.home)).table("train").arrays()
+        )
     try:
         return TorchTrainer(_worker, **settings).fit().return_value or {}
     except TrainingFailedError as error:
@@ -94,7 +105,9 @@ def _worker(config: dict[str, Any]) -> dict[str, Any]:
 def _stream_settings(job: Job) -> dict[str, Any]:
     from dlsvc.data.feed_stream import PlannedData, StreamSource
 
-    source = StreamSource(job.plan, job.total_steps, functools.partial(atom_builder, job), functools.partial(_cursor, job))
+    source = StreamSource(
+        job.plan, job.total_steps, functools.partial(atom_builder, job), functools.partial(_cursor, job)
+    )
     return {"datasets": {"train": ray.data.range(1)}, "dataset_config": PlannedData(source)}
 
 
@@ -157,5 +170,3 @@ def _cancel_on_sigterm(run: Run) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-

@@ -56,7 +56,9 @@ class Loop:
         self.meter = Meter(self.engine.place.device)
 
     def fit(self, feed: Iterator[Round], start: int) -> None:
-        """Train from step `start` to the end of the budget. Order matters: a record and a check come before the save that would keep them."""
+        """Train from step `start` to the end of the budget. Order matters: a record and a check come before the save
+        that would keep them.
+        """
         rounds = len(self.plan.assignment(self.engine.place.rank, self.engine.place.world_size))
         for step in range(start, self.pace.total):
             atoms = [self._atom(step, feed) for _ in range(rounds)]
@@ -90,4 +92,3 @@ class Loop:
             self.hooks.evaluate(step)
         if cancelled and step < self.pace.total:
             raise RunCancelled(f"cancelled at step {step}; the same command resumes it")
-

@@ -13,7 +13,9 @@ from dlsvc.errors import NonFiniteLoss
 
 
 class Meter:
-    """Sums since the last record. Scalars are added as fixed point, so a log has the same digits for any number of workers."""
+    """Sums since the last record. Scalars are added as fixed point, so a log has the same digits for any number of
+    workers.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -44,17 +46,28 @@ class Meter:
         self.fingerprint = _wrap(self.fingerprint + fingerprint)
 
     def flush(self, step: int, *, cancelled: bool) -> tuple[dict[str, Any], bool]:
-        """The record of the steps since the last one, equal on all ranks but for times, and whether anybody asked to stop."""
+        """The record of the steps since the last one, equal on all ranks but for times, and whether anybody asked to
+        stop.
+        """
         names = sorted(self.values)
         numbers = torch.tensor([self.samples, self.fingerprint, int(cancelled)], dtype=torch.int64, device=self.device)
         vector = torch.cat([numbers, self.non_finite.reshape(1), *(self.values[name].reshape(1) for name in names)])
         all_reduce(vector)
         samples, fingerprint, cancels, bad, *fixed = vector.tolist()
         if bad:
-            raise NonFiniteLoss(f"the loss is not finite between step {step - self.steps} and {step}; try a lower optim.lr, or optim.max_grad_norm")
+            raise NonFiniteLoss(
+                f"the loss is not finite between step {step - self.steps} and {step}; "
+                "try a lower optim.lr, or optim.max_grad_norm"
+            )
         means = {name: value / FIXED_POINT / self.steps for name, value in zip(names, fixed, strict=True)}
         elapsed = time.perf_counter() - self.since
-        record = {"step": step, "first_step": step - self.steps, "samples": samples, "fingerprint": fingerprint, **means}
+        record = {
+            "step": step,
+            "first_step": step - self.steps,
+            "samples": samples,
+            "fingerprint": fingerprint,
+            **means,
+        }
         record["loss"] = sum(value for name, value in means.items() if self.kinds[name])
         record |= {"samples_per_s": samples / elapsed, "data_wait": self.waited_s / elapsed, "time": time.time()}
         self._clear()

@@ -1,4 +1,6 @@
-"""One phase of one step: from a rank's atoms to gradients, for tasks whose samples stand alone and for those that couple them."""
+"""One phase of one step: from a rank's atoms to gradients, for tasks whose samples stand alone and for those that
+couple them.
+"""
 
 from __future__ import annotations
 
@@ -41,12 +43,17 @@ def total(losses: dict[str, Tensor]) -> Tensor:
 
 
 def _coupled(engine: Engine, task: Task, atoms: Sequence[Atom], phase: str, step: int, meter: Meter) -> None:
-    """A loss over the whole global batch, with the memory of one atom: features of all atoms first, then each atom is replayed against the
-    gradient of its features (GradCache, Gao et al. 2021). With one atom a rank its graph is kept, and it is the plain gather."""
+    """A loss over the whole global batch, with the memory of one atom: features of all atoms first, then each atom is
+    replayed against the
+    gradient of its features (GradCache, Gao et al. 2021). With one atom a rank its graph is kept, and it is the plain
+    gather."""
     modules, replay = engine.modules(phase), len(atoms) > 1
     own: list[dict[str, Tensor]] = []
     for atom in atoms:
-        with torch.set_grad_enabled(not replay), engine.forward(phase, step, atom.index, 0.0 if replay else atom.weight):
+        with (
+            torch.set_grad_enabled(not replay),
+            engine.forward(phase, step, atom.index, 0.0 if replay else atom.weight),
+        ):
             own.append(task.features(modules, atom.batch))
     whole = {name: value.requires_grad_() for name, value in gather(own, engine.place, engine.num_atoms).items()}
     losses, report = task.coupled_losses(whole)
@@ -61,7 +68,9 @@ def _coupled(engine: Engine, task: Task, atoms: Sequence[Atom], phase: str, step
 
 
 def _surrogate(features: dict[str, Tensor], gradients: dict[str, Tensor], atom: Atom) -> Tensor:
-    """A scalar whose gradient in the parameters is this atom's part of the loss's; shared scalars are split by the atoms' shares."""
+    """A scalar whose gradient in the parameters is this atom's part of the loss's; shared scalars are split by the
+    atoms' shares.
+    """
     parts = []
     for name, value in features.items():
         if value.dim() == 0:

@@ -1,4 +1,6 @@
-"""From a spec to a job: the run's directory, what the data is, and how atoms are built from it. No Ray, so any process group can train."""
+"""From a spec to a job: the run's directory, what the data is, and how atoms are built from it. No Ray, so any
+process group can train.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,9 @@ def atom_builder(job: Job, table: Rows | None = None) -> AtomBuilder:
     table = table if table is not None else open_source(data, Path(job.home)).table("train")
     augmentations = build_augmentations(data.augment)
     quarantine = functools.partial(_quarantine, job.run)
-    return AtomBuilder(job.plan, table, Preprocess.from_json(job.preprocess), augmentations, data.max_bad_fraction, quarantine)
+    return AtomBuilder(
+        job.plan, table, Preprocess.from_json(job.preprocess), augmentations, data.max_bad_fraction, quarantine
+    )
 
 
 def resident(table: Rows, job: Job, start: int, rank: int, world_size: int) -> Iterator[Round]:

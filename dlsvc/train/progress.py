@@ -24,7 +24,9 @@ class Progress:
             self.thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop.set()
         if self.show:
             self.thread.join()
@@ -35,7 +37,14 @@ class Progress:
         from rich.progress import Progress as Bar
 
         facts = TextColumn("{task.fields[facts]}")
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), facts, TimeElapsedColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            facts,
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
         with Bar(*columns, console=Console(file=sys.stderr)) as bar:
             task = bar.add_task(self.run.name, total=self.total, facts="starting workers")
             while not self.stop.wait(REFRESH_S):
@@ -48,5 +57,7 @@ class Progress:
             return
         latest = records[-1]
         restarts = self.run.restarts()
-        facts = f"loss {latest['loss']:.4f}  {latest['samples_per_s']:.0f} samples/s" + (f"  restarts {restarts}" if restarts else "")
+        facts = f"loss {latest['loss']:.4f}  {latest['samples_per_s']:.0f} samples/s" + (
+            f"  restarts {restarts}" if restarts else ""
+        )
         bar.update(task, completed=latest["step"], facts=facts)  # type: ignore[attr-defined]

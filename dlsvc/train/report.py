@@ -1,4 +1,6 @@
-"""`report.html`: one file that a person opens to see what a run did. Curves, metrics, pictures and the spec; no network needed."""
+"""`report.html`: one file that a person opens to see what a run did. Curves, metrics, pictures and the spec; no
+network needed.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,8 @@ h1 { font-size: 1.5rem; margin-bottom: 0 } h2 { font-size: 1.1rem; margin-top: 2
 table { border-collapse: collapse } td, th { padding: .2rem .9rem .2rem 0; text-align: left; vertical-align: top }
 td.number { font-variant-numeric: tabular-nums } .muted { color: #66788a } img { max-width: 100% }
 pre { background: #f4f7fa; padding: 1rem; overflow: auto; font-size: 13px }
-.tiles { display: flex; flex-wrap: wrap; gap: 1rem } .tile { background: #f4f7fa; border-radius: 8px; padding: .7rem 1.1rem }
+.tiles { display: flex; flex-wrap: wrap; gap: 1rem } .tile { background: #f4f7fa; border-radius: 8px }
+.tile { padding: .7rem 1.1rem }
 .tile b { display: block; font-size: 1.4rem }
 """
 PICTURES = 64
@@ -42,32 +45,47 @@ def write_report(run: Run, result: Mapping[str, Any], home: Path) -> Path:
         f"<h1>{html.escape(run.name)}</h1><p class=muted>{_line(spec, result)}</p>",
         _tiles(result),
         "<h2>Curves</h2>" + _embedded(_curves(run), "training curves"),
-        "".join(f"<h2>{html.escape(name.capitalize())}</h2>{_embedded(_grid(images), name)}" for name, images in pictures.items()),
+        "".join(
+            f"<h2>{html.escape(name.capitalize())}</h2>{_embedded(_grid(images), name)}"
+            for name, images in pictures.items()
+        ),
         "<h2>Metrics</h2>" + _table(result.get("metrics", {})),
         "<h2>Life of the run</h2>" + _attempts(run),
         f"<h2>Spec</h2><pre>{html.escape(json.dumps(spec, indent=2, sort_keys=True))}</pre>",
     ]
     path = run.path / "report.html"
     body = "\n".join(parts)
-    path.write_text(f"<!doctype html><meta charset=utf-8><title>{html.escape(run.name)}</title><style>{_STYLE}</style>{body}\n", encoding="utf-8")
+    path.write_text(
+        f"<!doctype html><meta charset=utf-8><title>{html.escape(run.name)}</title><style>{_STYLE}</style>{body}\n",
+        encoding="utf-8",
+    )
     return path
 
 
 def _line(spec: Mapping[str, Any], result: Mapping[str, Any]) -> str:
     model, data = spec["model"]["name"], spec["data"]["source"]
-    text = f"{model} on {data}, {spec['strategy']}, workers {result['world_sizes']}, {result['feed']} feed; published as {result.get('model')}"
-    return html.escape(text)
+    how = f"{spec['strategy']}, workers {result['world_sizes']}, {result['feed']} feed"
+    return html.escape(f"{model} on {data}, {how}; published as {result.get('model')}")
 
 
 def _tiles(result: Mapping[str, Any]) -> str:
     facts = {name: f"{value:.4f}" for name, value in list(result.get("metrics", {}).items())[:4]}
-    facts |= {"steps": str(result.get("steps")), "seconds": f"{result['seconds']:.1f}", "restarts": str(result["restarts"])}
-    tiles = "".join(f"<div class=tile><b>{html.escape(value)}</b>{html.escape(name)}</div>" for name, value in facts.items())
-    return f"<div class=tiles>{tiles}</div><p class=muted>weights sha256 {html.escape(str(result.get('weights_sha256')))}</p>"
+    facts |= {
+        "steps": str(result.get("steps")),
+        "seconds": f"{result['seconds']:.1f}",
+        "restarts": str(result["restarts"]),
+    }
+    tiles = "".join(
+        f"<div class=tile><b>{html.escape(value)}</b>{html.escape(name)}</div>" for name, value in facts.items()
+    )
+    digest = html.escape(str(result.get("weights_sha256")))
+    return f"<div class=tiles>{tiles}</div><p class=muted>weights sha256 {digest}</p>"
 
 
 def _table(values: Mapping[str, Any]) -> str:
-    rows = "".join(f"<tr><td>{html.escape(str(name))}</td><td class=number>{value}</td></tr>" for name, value in values.items())
+    rows = "".join(
+        f"<tr><td>{html.escape(str(name))}</td><td class=number>{value}</td></tr>" for name, value in values.items()
+    )
     return f"<table>{rows}</table>"
 
 
@@ -76,7 +94,8 @@ def _attempts(run: Run) -> str:
     rows = ""
     for number, attempt in enumerate(run.lines("attempts.jsonl"), 1):
         passed = html.escape("; ".join(attempt["rejected"]) or "none")
-        rows += f"<tr><td>{number}</td><td>{attempt['world_size']}</td><td>{attempt['start_step']}</td><td>{passed}</td></tr>"
+        cells = (number, attempt["world_size"], attempt["start_step"], passed)
+        rows += "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
     return f"<table>{heads}{rows}</table>"
 
 
@@ -88,7 +107,9 @@ def _curves(run: Run) -> bytes:
     records = run.trajectory()
     steps = [record["step"] for record in records]
     panels: dict[str, dict[str, list[Any]]] = {}
-    panels["losses and reports"] = {name: [r.get(name) for r in records] for name in (records[-1] if records else {}) if name not in _NOT_CURVES}
+    panels["losses and reports"] = {
+        name: [r.get(name) for r in records] for name in (records[-1] if records else {}) if name not in _NOT_CURVES
+    }
     panels["samples per second"] = {"samples/s": [record["samples_per_s"] for record in records]}
     figure = Figure(figsize=(10, 3.4), layout="constrained")
     for place, (title, curves) in enumerate(panels.items(), 1):
@@ -139,5 +160,3 @@ def _grid(images: np.ndarray) -> bytes:
 
 def _embedded(png: bytes, alt: str) -> str:
     return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
-
-

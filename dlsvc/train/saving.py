@@ -17,7 +17,9 @@ from dlsvc.store.checkpoint import BUFFER, EMA, UNTRAINED, WEIGHT, FileEntry, Ma
 
 
 def save(engine: Engine, root: Path, *, step: int, about: Mapping[str, Any], keep: int) -> None:
-    """Write a checkpoint from all ranks; rank 0 commits it and collects older ones. Every rank returns after the commit."""
+    """Write a checkpoint from all ranks; rank 0 commits it and collects older ones. Every rank returns after the
+    commit.
+    """
     place, target = engine.place, checkpoint.directory(root, step)
     ranges = list(_ranges(engine))
     _refuse_non_finite(ranges)
@@ -28,7 +30,9 @@ def save(engine: Engine, root: Path, *, step: int, about: Mapping[str, Any], kee
         files: dict[str, FileEntry] = {found[0]: found[1] for found in reports}
         merged = {key: value for found in reports for key, value in found[2].items()}
         held = sorted(set().union(*(found[3] for found in reports)))
-        manifest = Manifest(step=step, world_size=place.world_size, shapes=_shapes(engine, held), scalars=merged, files=files, **about)
+        manifest = Manifest(
+            step=step, world_size=place.world_size, shapes=_shapes(engine, held), scalars=merged, files=files, **about
+        )
         checkpoint.commit(target, manifest)
         checkpoint.collect(root, keep)
     _gather(None, place)
@@ -69,7 +73,9 @@ def _shapes(engine: Engine, held: list[str]) -> dict[str, tuple[int, ...]]:
 def _refuse_non_finite(ranges: list[Range]) -> None:
     for item in ranges:
         if item.data.is_floating_point() and not bool(torch.isfinite(item.data).all()):
-            raise CheckpointError(f"{item.kind} of {item.name} is not finite; nothing was saved, the last committed checkpoint is untouched")
+            raise CheckpointError(
+                f"{item.kind} of {item.name} is not finite: nothing was saved, the last checkpoint is untouched"
+            )
 
 
 def _gather(value: Any, place: Place) -> list[Any]:
@@ -85,7 +91,11 @@ def load_weights(modules: Mapping[str, nn.Module], reader: Reader) -> None:
     tensors = {**reader.tensors(WEIGHT), **reader.tensors(UNTRAINED)}
     buffers = reader.tensors(BUFFER)
     for role, module in modules.items():
-        here = {name.removeprefix(f"{role}."): value for name, value in {**tensors, **buffers}.items() if name.startswith(f"{role}.")}
+        here = {
+            name.removeprefix(f"{role}."): value
+            for name, value in {**tensors, **buffers}.items()
+            if name.startswith(f"{role}.")
+        }
         module.load_state_dict(here, strict=True)
 
 
@@ -107,8 +117,12 @@ def load_optimizers(engine: Engine, reader: Reader) -> None:
             average.copy_(reader.range(EMA, slot.name, slot.start, slot.count))
 
 
-def whole_weights(reader: Reader, model: nn.Module, modules: Mapping[str, nn.Module], *, averaged: bool) -> dict[str, Tensor]:
-    """A checkpoint's weights under the model's own names; exponential averages where there are any and they are asked for."""
+def whole_weights(
+    reader: Reader, model: nn.Module, modules: Mapping[str, nn.Module], *, averaged: bool
+) -> dict[str, Tensor]:
+    """A checkpoint's weights under the model's own names; exponential averages where there are any and they are asked
+    for.
+    """
     names = _model_names(model, modules)
     tensors = {**reader.tensors(WEIGHT), **reader.tensors(UNTRAINED), **reader.tensors(BUFFER)}
     if averaged:

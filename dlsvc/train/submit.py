@@ -16,13 +16,17 @@ from dlsvc.spec.load import load
 
 
 def submit(path: str, overrides: Sequence[str], *, address: str, run_name: str | None, follow: bool) -> dict[str, Any]:
-    """Send a train spec, checked here first, as a job whose driver runs on the cluster. Returns the job's id, and its result when followed."""
+    """Send a train spec, checked here first, as a job whose driver runs on the cluster. Returns the job's id, and its
+    result when followed.
+    """
     load(path, overrides)
     client = _client(address)
     body = base64.b64encode(Path(path).read_bytes()).decode()
     arguments = [*overrides, *(["--name", run_name] if run_name else []), "--address", "auto", "--json"]
     entrypoint = f"printf %s {body} | base64 -d > job-spec.yaml && dlsvc train job-spec.yaml {shlex.join(arguments)}"
-    job = client.submit_job(entrypoint=entrypoint, metadata={"dlsvc": "train", "spec": Path(path).name, "run": run_name or ""})
+    job = client.submit_job(
+        entrypoint=entrypoint, metadata={"dlsvc": "train", "spec": Path(path).name, "run": run_name or ""}
+    )
     found = {"job": job, "address": address, "status": "submitted"}
     return {**found, **_follow(client, job)} if follow else found
 

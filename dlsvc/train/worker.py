@@ -42,7 +42,9 @@ FATAL = "fatal.json"
 
 
 def work(job: Job, feed_of: FeedOf) -> dict[str, Any]:
-    """Train, evaluate and publish. A fault that a restart can't mend is written down, so that workers stop being restarted."""
+    """Train, evaluate and publish. A fault that a restart can't mend is written down, so that workers stop being
+    restarted.
+    """
     run = job.run
     if (run.path / FATAL).exists():
         return {}
@@ -54,7 +56,9 @@ def work(job: Job, feed_of: FeedOf) -> dict[str, Any]:
             run.write(FATAL, {"kind": type(error).__name__, "message": str(error), "exit_code": error.exit_code})
         raise
     except Exception:
-        run.append("log.txt", {"time": time.time(), "rank": int(os.environ.get("RANK", 0)), "error": traceback.format_exc()})
+        run.append(
+            "log.txt", {"time": time.time(), "rank": int(os.environ.get("RANK", 0)), "error": traceback.format_exc()}
+        )
         raise
 
 
@@ -140,7 +144,9 @@ class Session:
 
     def _pace(self) -> Pace:
         spec = self.job.spec
-        return Pace(self.job.total_steps, spec.checkpoint.every_steps, spec.report.every_steps, spec.evaluate.every_steps)
+        return Pace(
+            self.job.total_steps, spec.checkpoint.every_steps, spec.report.every_steps, spec.evaluate.every_steps
+        )
 
     def _hooks(self, parts: Parts, tracker: Tracker) -> Hooks:
         return Hooks(
@@ -153,7 +159,13 @@ class Session:
     def _save(self, engine: Engine, step: int) -> None:
         spec = self.job.spec
         samples = step * spec.batch.global_size
-        about = {"run": self.job.run.name, "identity": self.job.identity, "strategy": spec.strategy, "seed": spec.seed, "samples_seen": samples}
+        about = {
+            "run": self.job.run.name,
+            "identity": self.job.identity,
+            "strategy": spec.strategy,
+            "seed": spec.seed,
+            "samples_seen": samples,
+        }
         saving.save(engine, self.job.run.checkpoints, step=step, about=about, keep=spec.checkpoint.keep)
 
     def _announce(self, start: int, found: Found | None) -> None:
@@ -161,7 +173,13 @@ class Session:
             rejected = list(found.rejected) if found else []
             for reason in rejected:
                 print(f"checkpoint passed over: {reason}", file=sys.stderr)
-            record = {"time": time.time(), "world_size": self.place.world_size, "start_step": start, "rejected": rejected, "pid": os.getpid()}
+            record = {
+                "time": time.time(),
+                "world_size": self.place.world_size,
+                "start_step": start,
+                "rejected": rejected,
+                "pid": os.getpid(),
+            }
             self.job.run.append("attempts.jsonl", record)
         pids: list[Any] = [None] * self.place.world_size
         if self.place.world_size > 1:
@@ -187,7 +205,9 @@ class Session:
         model.to(self.place.device).eval()
         table = open_source(spec.data, Path(self.job.home)).table(spec.evaluate.split)
         preprocess = Preprocess.from_json(self.job.preprocess)
-        batches = evaluation_batches(table, preprocess, spec.evaluate.batch_size, rank=self.place.rank, world_size=self.place.world_size)
+        batches = evaluation_batches(
+            table, preprocess, spec.evaluate.batch_size, rank=self.place.rank, world_size=self.place.world_size
+        )
         parts_of_mine = measure(parts.task.modules(model), parts.task, batches, self.place.device)
         shares: list[Any] = [parts_of_mine]
         if self.place.world_size > 1:
@@ -219,7 +239,12 @@ class Session:
             "classes": list(job.classes),
             "spec": json.loads(spec.model_dump_json()),
         }
-        documents = {"config.json": config, "preprocess.json": dict(job.preprocess), "metrics.json": metrics, "lineage.json": lineage}
+        documents = {
+            "config.json": config,
+            "preprocess.json": dict(job.preprocess),
+            "metrics.json": metrics,
+            "lineage.json": lineage,
+        }
         store = ModelStore(Path(job.home))
         reference = store.publish(spec.publish.name or spec.name, weights, documents)
         if spec.publish.alias:

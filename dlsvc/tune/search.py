@@ -1,4 +1,6 @@
-"""[R] Search over dotted paths of a train spec: Ray Tune draws and schedules the trials, each trial is an ordinary run."""
+"""[R] Search over dotted paths of a train spec: Ray Tune draws and schedules the trials, each trial is an ordinary
+run.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ def tune(spec: TuneSpec, *, address: str | None = None, show_progress: bool = Tr
             max_concurrent_trials=concurrent,
             scheduler=_scheduler(spec),
         )
-        run_config = ray_tune.RunConfig(name=f"{spec.name}-{int(began * 1000)}", storage_path=str(home / "tune"), verbose=0)
+        run_config = ray_tune.RunConfig(
+            name=f"{spec.name}-{int(began * 1000)}", storage_path=str(home / "tune"), verbose=0
+        )
         tuner = ray_tune.Tuner(trainable, param_space=_space(spec), tune_config=settings, run_config=run_config)
         results = tuner.fit()
     rows = [{**_row(result), "score": (result.metrics or {}).get(spec.metric)} for result in results]
@@ -48,7 +52,14 @@ def tune(spec: TuneSpec, *, address: str | None = None, show_progress: bool = Tr
         raise RunFailed(f"none of {len(rows)} trials gave a model: {reasons}")
     best = (max if spec.mode == "max" else min)(finished, key=lambda row: row["score"])
     ModelStore(home).alias(best["model"], spec.publish.alias)
-    return {"status": "finished", "name": spec.name, "best": best, "trials": rows, "model": best["model"], "seconds": round(time.time() - began, 3)}
+    return {
+        "status": "finished",
+        "name": spec.name,
+        "best": best,
+        "trials": rows,
+        "model": best["model"],
+        "seconds": round(time.time() - began, 3),
+    }
 
 
 def _trial(config: Mapping[str, Any], *, spec: TuneSpec, home: str) -> None:
@@ -145,4 +156,10 @@ def _row(result: Any) -> dict[str, Any]:
     metrics = result.metrics or {}
     config = dict(result.config or {})
     error = str(result.error) if result.error else metrics.get("error", "")
-    return {"run": metrics.get("run", ""), "model": metrics.get("model", ""), "step": metrics.get("step"), "config": config, "error": error}
+    return {
+        "run": metrics.get("run", ""),
+        "model": metrics.get("model", ""),
+        "step": metrics.get("step"),
+        "config": config,
+        "error": error,
+    }

@@ -80,6 +80,11 @@ def media(task: str, body: bytes) -> Request:
     return Request([{"image": body}])
 
 
+def as_text(image: bytes) -> str:
+    """An image as `inputs` of JSON has it."""
+    return base64.b64encode(image).decode("ascii")
+
+
 def request(task: str, inputs: Any, parameters: Mapping[str, Any]) -> Request:
     """The request of JSON's `inputs` and `parameters`."""
     dialect = _dialect(task)

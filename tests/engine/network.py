@@ -1,4 +1,6 @@
-"""A small network with everything that could break equality: convolution, batch norm, dropout; and a run of it under any strategy."""
+"""A small network with everything that could break equality: convolution, batch norm, dropout; and a run of it under
+any strategy.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +82,9 @@ def advance(engine: Engine, setting: Setting, start: int = 0, stop: int = STEPS)
 
 def whole(engine: Engine) -> dict[str, Tensor]:
     """Weights, averages and statistics of all ranks, put together from the slots."""
-    mine: list[Any] = [(slot.name, slot.start, slot.view(slot.owner).clone(), average) for slot, _, average in engine.slots()]
+    mine: list[Any] = [
+        (slot.name, slot.start, slot.view(slot.owner).clone(), average) for slot, _, average in engine.slots()
+    ]
     everyone: list[Any] = [mine]
     if engine.place.world_size > 1:
         everyone = [None] * engine.place.world_size

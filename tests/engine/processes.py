@@ -19,11 +19,16 @@ def free_port() -> int:
 
 
 def run_group(world_size: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
-    """What each rank's `function(rank, world_size, *arguments)` returns, in rank order. A rank's failure is raised here."""
+    """What each rank's `function(rank, world_size, *arguments)` returns, in rank order. A rank's failure is raised
+    here.
+    """
     context = multiprocessing.get_context("spawn")
     answers: Any = context.Queue()
     port = free_port()
-    processes = [context.Process(target=_member, args=(rank, world_size, port, function, arguments, answers)) for rank in range(world_size)]
+    processes = [
+        context.Process(target=_member, args=(rank, world_size, port, function, arguments, answers))
+        for rank in range(world_size)
+    ]
     for process in processes:
         process.start()
     try:
@@ -37,8 +42,16 @@ def run_group(world_size: int, function: Callable[..., Any], *arguments: Any) ->
     return [found[rank] for rank in range(world_size)]
 
 
-def _member(rank: int, world_size: int, port: int, function: Callable[..., Any], arguments: tuple[Any, ...], answers: Any) -> None:
-    place = {"RANK": rank, "WORLD_SIZE": world_size, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+def _member(
+    rank: int, world_size: int, port: int, function: Callable[..., Any], arguments: tuple[Any, ...], answers: Any
+) -> None:
+    place = {
+        "RANK": rank,
+        "WORLD_SIZE": world_size,
+        "LOCAL_RANK": rank,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+    }
     os.environ.update({name: str(value) for name, value in place.items()})
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", rank=rank, world_size=world_size)

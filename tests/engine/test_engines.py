@@ -17,7 +17,11 @@ from tests.engine.processes import run_group
 STRATEGIES = ("ddp", "fsdp", "zero1", "zero2", "zero3")
 
 
-@pytest.mark.parametrize("setting", [Setting(micro_size=16), Setting(micro_size=8, clip=0.5, ema=0.9)], ids=["one-atom", "accumulated-clipped-averaged"])
+@pytest.mark.parametrize(
+    "setting",
+    [Setting(micro_size=16), Setting(micro_size=8, clip=0.5, ema=0.9)],
+    ids=["one-atom", "accumulated-clipped-averaged"],
+)
 def test_strategies_give_one_digest_at_two_workers(setting: Setting) -> None:
     settings = [Setting(strategy, setting.micro_size, clip=setting.clip, ema=setting.ema) for strategy in STRATEGIES]
     digests = run_group(2, trained, settings)[0]
@@ -65,7 +69,9 @@ def _check_after_a_fault(rank: int, world_size: int, broken: bool) -> bool:
     engine = build(setting, rank, world_size)
     if broken and rank == 1:
         # The fault: this rank's reduced gradients never reach it.
-        engine._reduce_round = lambda phase: engine._totals.__setitem__(phase.name, [p.grad * 0.5 for p in engine._parameters(phase)])
+        engine._reduce_round = lambda phase: engine._totals.__setitem__(
+            phase.name, [p.grad * 0.5 for p in engine._parameters(phase)]
+        )
     advance(engine, setting, 0, 1)
     try:
         check_ranks(engine, 1)

@@ -24,10 +24,14 @@ def write(root: Path, step: int, *, shards: int = 3, keep: int = 2) -> Path:
     files: dict[str, FileEntry] = {}
     for rank in range(shards):
         start, stop = (1000 * turn // shards for turn in (rank, rank + 1))
-        name, entry = checkpoint.write_shard(target, rank, [Range(WEIGHT, "model.weight", start, VALUES[start:stop] + step)])
+        name, entry = checkpoint.write_shard(
+            target, rank, [Range(WEIGHT, "model.weight", start, VALUES[start:stop] + step)]
+        )
         files[name] = entry
     about = {"run": "r", "identity": "i", "strategy": "ddp", "seed": 0, "samples_seen": step * 8}
-    checkpoint.commit(target, Manifest(step=step, world_size=shards, shapes={"weight/model.weight": (10, 100)}, files=files, **about))
+    checkpoint.commit(
+        target, Manifest(step=step, world_size=shards, shapes={"weight/model.weight": (10, 100)}, files=files, **about)
+    )
     checkpoint.collect(root, keep)
     return target
 

@@ -22,7 +22,9 @@ def test_exact_reduction_gives_one_model_for_any_number_of_workers(system: str, 
     for count in (1, 2, 3):
         strategy = "plain" if count == 1 else "ddp"
         spec = spec_of(system, batch__reduce="exact", budget__steps=STEPS, strategy=strategy, scaling__workers=count)
-        digests[count] = train_in_group(spec, home, run_name=f"exact-{system}-{count}", world_size=count)["weights_sha256"]
+        digests[count] = train_in_group(spec, home, run_name=f"exact-{system}-{count}", world_size=count)[
+            "weights_sha256"
+        ]
     assert digests == dict.fromkeys(digests, digests[1])
 
 
@@ -74,7 +76,9 @@ def test_ledger_holds_the_planned_samples(home: Path) -> None:
 def test_any_strategy_resumes_any_other(home: Path) -> None:
     """A checkpoint is flat ranges of named tensors: FSDP goes on from ZeRO's, at another number of workers too."""
     changes = {"budget__steps": 30, "checkpoint__every_steps": 10, "optim": {"name": "adam", "ema_decay": 0.9}}
-    whole = train_in_group(spec_of("vit", strategy="ddp", scaling__workers=2, **changes), home, run_name="relay-whole", world_size=2)
+    whole = train_in_group(
+        spec_of("vit", strategy="ddp", scaling__workers=2, **changes), home, run_name="relay-whole", world_size=2
+    )
     for strategy, stop in (("zero3", 1), ("fsdp", 1), ("zero1", None)):
         spec = spec_of("vit", strategy=strategy, scaling__workers=2, **changes)
         last = train_in_group(spec, home, run_name="relay", world_size=2, stop_after=stop)

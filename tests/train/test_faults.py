@@ -1,4 +1,6 @@
-"""What goes wrong: broken checkpoints, broken reduction, broken data, a loss that explodes, a full disk. Nothing is lost, and the message says what."""
+"""What goes wrong: broken checkpoints, broken reduction, broken data, a loss that explodes, a full disk. Nothing is
+lost, and the message says what.
+"""
 
 from __future__ import annotations
 
@@ -161,7 +163,11 @@ def _folder(path: Path, *, good: int, bad: int) -> Path:
 
 
 def _folder_spec(path: Path, limit: float) -> Any:
-    data = {"source": str(path), "image": {"size": 12, "channels": 1, "mean": [0.5], "std": [0.5]}, "max_bad_fraction": limit}
+    data = {
+        "source": str(path),
+        "image": {"size": 12, "channels": 1, "mean": [0.5], "std": [0.5]},
+        "max_bad_fraction": limit,
+    }
     model = {"name": "lenet5", "args": {"image_size": 12, "num_classes": 2}}
     batch = {"global_size": 16, "micro_size": 8}
     return spec_of("lenet5", **{**CHANGES, "data": data, "model": model, "batch": batch, "budget": {"steps": 10}})

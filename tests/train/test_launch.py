@@ -69,7 +69,10 @@ def test_strategies_and_feeds_give_one_model(strategy: str, feed: str, calm: dic
 def test_four_workers_share_eight_atoms(calm: dict[str, Any], home: Path) -> None:
     result = run_on_ray("ray-four", scaling__workers=4)
     assert result["metrics"]["loss"] == pytest.approx(calm["metrics"]["loss"], rel=1e-4)
-    sums = [[record["fingerprint"] for record in RunStore(home).open(name).trajectory()] for name in ("ray-calm", "ray-four")]
+    sums = [
+        [record["fingerprint"] for record in RunStore(home).open(name).trajectory()]
+        for name in ("ray-calm", "ray-four")
+    ]
     assert sums[0] == sums[1]
 
 
@@ -110,7 +113,11 @@ def check_trajectory(run: Run, seed: int, steps: int) -> None:
 
 KILLS = [
     pytest.param("ddp", "resident", 2),
-    *(pytest.param(strategy, feed, 5, marks=pytest.mark.slow) for strategy in ("ddp", "fsdp", "zero3") for feed in ("resident", "stream")),
+    *(
+        pytest.param(strategy, feed, 5, marks=pytest.mark.slow)
+        for strategy in ("ddp", "fsdp", "zero3")
+        for feed in ("resident", "stream")
+    ),
 ]
 LONG = {"budget__steps": 400, "checkpoint__every_steps": 10}
 

@@ -15,11 +15,23 @@ from dlsvc.train.worker import work
 from tests.engine.processes import run_group
 
 SYSTEMS: dict[str, dict[str, Any]] = {
-    "lenet5": {"model": {"name": "lenet5", "args": {"image_size": 16}}, "data": {"source": "digits", "image": {"size": 16}}},
+    "lenet5": {
+        "model": {"name": "lenet5", "args": {"image_size": 16}},
+        "data": {"source": "digits", "image": {"size": 16}},
+    },
     "vit": {
         "model": {
             "name": "vit",
-            "args": {"image_size": 8, "patch_size": 4, "in_channels": 1, "d_model": 32, "num_layers": 2, "num_heads": 2, "dropout": 0.1, "num_classes": 10},
+            "args": {
+                "image_size": 8,
+                "patch_size": 4,
+                "in_channels": 1,
+                "d_model": 32,
+                "num_layers": 2,
+                "num_heads": 2,
+                "dropout": 0.1,
+                "num_classes": 10,
+            },
         },
         "data": {"source": "digits", "image": {"size": 8}},
     },
@@ -52,7 +64,13 @@ SYSTEMS: dict[str, dict[str, Any]] = {
 
 def spec_of(system: str, **changes: Any) -> TrainSpec:
     """The system's small spec; `changes` are `section__field=value` or `section={...}`."""
-    body: dict[str, Any] = {"kind": "train", "name": system, "seed": 7, "budget": {"steps": 60}, "batch": {"global_size": 64, "micro_size": 8}}
+    body: dict[str, Any] = {
+        "kind": "train",
+        "name": system,
+        "seed": 7,
+        "budget": {"steps": 60},
+        "batch": {"global_size": 64, "micro_size": 8},
+    }
     body |= {"checkpoint": {"every_steps": 20}, "report": {"every_steps": 5}, "publish": {"name": f"test-{system}"}}
     body |= {section: dict(value) for section, value in SYSTEMS[system].items()}
     for path, value in changes.items():
@@ -66,7 +84,9 @@ def spec_of(system: str, **changes: Any) -> TrainSpec:
     return found
 
 
-def train_in_group(spec: TrainSpec, home: Path, *, run_name: str, world_size: int, stop_after: int | None = None) -> dict[str, Any]:
+def train_in_group(
+    spec: TrainSpec, home: Path, *, run_name: str, world_size: int, stop_after: int | None = None
+) -> dict[str, Any]:
     """Train without Ray in `world_size` processes; `stop_after` ends the processes after that many further saves."""
     spec, run = open_run(spec, run_name, home)
     job = prepare_job(spec, run, home)

@@ -1,0 +1,84 @@
+"""A server in a process of its own: `dlsvc serve --detach`.
+
+HOME/servers/PORT.json   its process, URL, models and log, while it runs
+HOME/servers/PORT.log    what it says
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from dlsvc.errors import DlsvcError, RunFailed
+from dlsvc.spec.schema import ServeSpec
+from dlsvc.store.models import ModelStore
+from serving.run import READY_TIMEOUT_S, is_ready, require_free, serve_spec, serve_until_stopped, url_of
+
+
+def launch(spec: ServeSpec, *, home: Path, address: str | None) -> dict[str, Any]:
+    """Start a server that outlives this process; returns its facts once every model answers."""
+    models = [ModelStore(home).open(item.model).reference for item in spec.models]
+    require_free(spec.host, spec.port)
+    folder = home / "servers"
+    folder.mkdir(parents=True, exist_ok=True)
+    record, log = folder / f"{spec.port}.json", folder / f"{spec.port}.log"
+    facts = {"url": url_of(spec), "models": models, "log": str(log), "spec": spec.dump()}
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            _command(facts, folder / f"{spec.port}.spec.json", home, address),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    record.write_text(json.dumps({"pid": process.pid, **facts}, indent=1) + "\n")
+    _wait(process, url_of(spec), log)
+    return {"status": "ready", "pid": process.pid, **facts, "stop": f"kill {process.pid}"}
+
+
+def main() -> None:
+    """`python -m serving.run SPEC`: serve until stopped, then take the record away."""
+    parser = argparse.ArgumentParser(prog="serving.run", description="Serve published models until stopped.")
+    parser.add_argument("what", nargs="+", help="models, or a serve spec")
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--host")
+    parser.add_argument("--port", type=int)
+    parser.add_argument("--address")
+    asked = parser.parse_args()
+    try:
+        spec = serve_spec(asked.what, asked.host, asked.port)
+        serve_until_stopped(spec, home=asked.home, address=asked.address)
+        _forget(asked.home / "servers" / f"{spec.port}.json")
+    except DlsvcError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+def _command(facts: dict[str, Any], path: Path, home: Path, address: str | None) -> list[str]:
+    path.write_text(json.dumps(facts["spec"]))
+    place = ["--address", address] if address else []
+    return [sys.executable, "-m", "serving.run", str(path), "--home", str(home), *place]
+
+
+def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    deadline = time.monotonic() + 2 * READY_TIMEOUT_S
+    while not is_ready(url):
+        if process.poll() is not None:
+            said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            raise RunFailed(f"the server ended with exit code {process.returncode}: {' '.join(said[-3:])} (in {log})")
+        if time.monotonic() > deadline:
+            process.terminate()
+            raise RunFailed(f"{url} did not become ready; {log} has more")
+        time.sleep(0.1)
+
+
+def _forget(record: Path) -> None:
+    """Only its own: another server may have taken the port since."""
+    if record.exists() and json.loads(record.read_text(encoding="utf-8"))["pid"] == os.getpid():
+        record.unlink()
