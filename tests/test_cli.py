@@ -126,19 +126,19 @@ def test_schema_is_json() -> None:
 def test_systems_lists_every_model() -> None:
     from dlsvc.registry import entries
 
-    rows = last_line(run("systems", "--json"))
+    rows = last_line(run("systems", "--json"))["systems"]
     assert {row["model"] for row in rows} == set(entries("model"))
     assert all(set(row) == {"model", "task", "recipe", "data", "metric"} for row in rows)
 
 
 def test_augment_lists_parameters() -> None:
-    rows = {row["name"]: row for row in last_line(run("augment", "ls", "--json"))}
+    rows = {row["name"]: row for row in last_line(run("augment", "ls", "--json"))["augmentations"]}
     assert rows["shift"]["parameters"] == {"max_pixels": "int", "p": "float = 1.0"}
     assert rows["flip"]["modality"] == "image"
 
 
 def test_data_lists_the_catalog() -> None:
-    assert "digits" in {row["name"] for row in last_line(run("data", "ls", "--json"))}
+    assert "digits" in {row["name"] for row in last_line(run("data", "ls", "--json"))["data"]}
 
 
 def test_recipe_is_found_shown_and_copied_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: str) -> None:
@@ -148,7 +148,7 @@ def test_recipe_is_found_shown_and_copied_once(tmp_path: Path, monkeypatch: pyte
     (chapter / "lenet5-digits.yaml").write_text(text, encoding="utf-8")
     monkeypatch.setattr("dlsvc.spec.recipes.folder", lambda: tmp_path / "jobs")
 
-    [row] = last_line(run("recipes", "ls", "--json"))
+    [row] = last_line(run("recipes", "ls", "--json"))["recipes"]
     assert (row["recipe"], row["about"]) == ("vision/lenet5-digits", "Digits in a minute.")
     assert run("recipes", "show", "lenet5-digits").stdout == text
     target = tmp_path / "mine.yaml"
@@ -156,7 +156,7 @@ def test_recipe_is_found_shown_and_copied_once(tmp_path: Path, monkeypatch: pyte
     assert target.read_text(encoding="utf-8") == text
     assert run("recipes", "copy", "vision/lenet5-digits", str(target)).exit_code == 4
     assert run("recipes", "show", "lenet6-digits").exit_code == 102
-    system = next(row for row in last_line(run("systems", "--json")) if row["model"] == "lenet5")
+    system = next(row for row in last_line(run("systems", "--json"))["systems"] if row["model"] == "lenet5")
     assert (system["recipe"], system["data"]) == ("vision/lenet5-digits", "digits")
 
 

@@ -152,7 +152,7 @@ def test_modules_are_named_after_what_they_hold() -> None:
 
 def test_nothing_happens_at_import() -> None:
     """A bare call at a module's top level is work that an import would do."""
-    allowed = {"_Dumper.add_representer"}
+    allowed = {"_Dumper.add_representer", "main.add_command"}
     wrong = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for path in FILES

@@ -10,7 +10,7 @@ from urllib.parse import urlparse
 
 import ray
 
-from dlsvc.errors import ClusterUnreachable
+from dlsvc.errors import ClusterUnreachable, Refused
 
 
 @contextlib.contextmanager
@@ -37,6 +37,8 @@ def _attach(address: str) -> None:
         _require_listener(address)
     try:
         ray.init(address=address, log_to_driver=False, configure_logging=False)
+    except ray.exceptions.AuthenticationError as error:
+        raise Refused(f"{address} refused the token; set RAY_AUTH_TOKEN_PATH to the cluster's: {error}") from error
     except (ConnectionError, RuntimeError) as error:
         raise ClusterUnreachable(f"no Ray cluster answers at {address}: {error}") from error
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import shlex
+import shutil
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dlsvc.errors import ClusterUnreachable, NotFound, RunCancelled, RunFailed
+from dlsvc.errors import ClusterUnreachable, NotFound, Refused, RunCancelled, RunFailed
 from dlsvc.spec.load import load
+
+
+# What the spec is called where the job runs.
+_SPEC = "spec.yaml"
 
 
 def submit(path: str, overrides: Sequence[str], *, address: str, run_name: str | None, follow: bool) -> dict[str, Any]:
@@ -21,21 +26,26 @@ def submit(path: str, overrides: Sequence[str], *, address: str, run_name: str |
     """
     load(path, overrides)
     client = _client(address)
-    body = base64.b64encode(Path(path).read_bytes()).decode()
     arguments = [*overrides, *(["--name", run_name] if run_name else []), "--address", "auto", "--json"]
-    entrypoint = f"printf %s {body} | base64 -d > job-spec.yaml && dlsvc train job-spec.yaml {shlex.join(arguments)}"
-    job = client.submit_job(
-        entrypoint=entrypoint, metadata={"dlsvc": "train", "spec": Path(path).name, "run": run_name or ""}
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(path, Path(folder) / _SPEC)
+        job = client.submit_job(
+            entrypoint=shlex.join(["dlsvc", "train", _SPEC, *arguments]),
+            runtime_env={"working_dir": folder},
+            metadata={"dlsvc": "train", "spec": Path(path).name, "run": run_name or ""},
+        )
     found = {"job": job, "address": address, "status": "submitted"}
     return {**found, **_follow(client, job)} if follow else found
 
 
 def _client(address: str) -> Any:
+    from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
     try:
         return JobSubmissionClient(address)
+    except AuthenticationError as error:
+        raise Refused(f"{address} refused the token; set RAY_AUTH_TOKEN_PATH to the cluster's: {error}") from error
     except (ConnectionError, RuntimeError) as error:
         raise ClusterUnreachable(f"no Ray dashboard answers at {address}: {error}") from error
 

@@ -1,0 +1,92 @@
+"""Published models of every task, untrained: serving doesn't care how good they are. And a server of them."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from dlsvc.data.preprocess import build_preprocess
+from dlsvc.data.source import open_source
+from dlsvc.spec.load import complete, parse
+from dlsvc.spec.schema import ServedModel, ServeSpec, TrainSpec
+from dlsvc.store.bundle import CONFIG, LINEAGE, METRICS, PREPROCESS, build_model
+from dlsvc.store.models import ModelStore
+from serving.predictor import Predictor
+from serving.run import server
+from tests.serving.client import Client, free_port
+from tests.train.trials import SYSTEMS, spec_of
+
+MODELS = ("lenet5", "vit", "vae", "gan", "clip", "iris")
+_IRIS: dict[str, Any] = {
+    "model": {"name": "mlp", "args": {"in_features": 4, "hidden_dims": [16], "num_classes": 3}},
+    "data": {"source": "iris"},
+}
+
+
+@pytest.fixture(scope="session")
+def published(home: Path) -> Path:
+    """A home with a version 1 of `test-NAME` for each of MODELS."""
+    for name in MODELS:
+        publish(name, home)
+    return home
+
+
+@pytest.fixture(scope="session")
+def predictors(published: Path) -> dict[str, Predictor]:
+    store = ModelStore(published)
+    return {name: Predictor(store.open(f"test-{name}")) for name in MODELS}
+
+
+@pytest.fixture(scope="session")
+def client(published: Path, ray_cluster: None) -> Iterator[Client]:
+    """A server of all of them, in the session's Ray."""
+    spec = ServeSpec(models=tuple(ServedModel(model=f"test-{name}") for name in MODELS), port=free_port())
+    with server(spec, home=published) as url:
+        yield Client(url)
+
+
+@pytest.fixture
+def pixels() -> np.ndarray:
+    """A picture that no model has seen."""
+    return np.random.default_rng(3).integers(0, 256, (20, 20, 3), dtype=np.uint8)
+
+
+def publish(name: str, home: Path) -> str:
+    """A model of the trials' spec, or iris's, with random weights."""
+    spec = _spec(name)
+    torch.manual_seed(0)
+    part = {"name": spec.model.name, "args": spec.model.args}
+    model = build_model(part)
+    _unsettle(model)
+    preprocess = build_preprocess(spec.data, open_source(spec.data, home))
+    task = {"name": spec.task.name, "args": spec.task.args}
+    documents = {
+        CONFIG: {"model": part, "task": task, "classes": list(preprocess.classes), "spec": spec.dump()},
+        PREPROCESS: preprocess.to_json(),
+        METRICS: {},
+        LINEAGE: {"run": name, "weights_sha256": name, "identity": name},
+    }
+    return ModelStore(home).publish(f"test-{name}", model.state_dict(), documents)
+
+
+def _spec(name: str) -> TrainSpec:
+    if name in SYSTEMS:
+        return complete(spec_of(name))
+    found = parse({"kind": "train", "name": name, "budget": {"steps": 1}, **_IRIS})
+    assert isinstance(found, TrainSpec)
+    return complete(found)
+
+
+def _unsettle(model: torch.nn.Module) -> None:
+    """Norms as they are after training: statistics of zero and one would hide that they are used."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)

@@ -1,0 +1,150 @@
+"""The dialect as pure functions."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dlsvc.data.codecs import decode_image
+from dlsvc.errors import DataError, UsageError
+from serving.dialects import huggingface
+from tests.serving.client import as_json, as_text
+
+TASKS = ("classification", "contrastive", "reconstruction", "adversarial")
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+_parameters = st.fixed_dictionaries(
+    {},
+    optional={
+        name: _json
+        for name in ("top_k", "seed", "candidate_labels", "hypothesis_template", "normalize", "prompt", "other")
+    },
+)
+
+
+@given(st.sampled_from(TASKS), st.binary(max_size=64), st.sampled_from(["", "application/json", "image/png"]))
+def test_any_bytes_are_a_request_or_a_usage_error(task: str, body: bytes, content_type: str) -> None:
+    _parse(task, body, content_type)
+
+
+@given(st.sampled_from(TASKS), _json, _json | _parameters, st.dictionaries(st.text(max_size=8), _json, max_size=2))
+def test_any_json_is_a_request_or_a_usage_error(task: str, inputs: Any, parameters: Any, extra: dict[str, Any]) -> None:
+    body = json.dumps({**extra, "inputs": inputs, "parameters": parameters}).encode()
+    found = _parse(task, body, "application/json")
+    for item in found.inputs if found else []:
+        ((name, value),) = item.items()
+        assert isinstance(value, {"image": bytes, "text": str, "features": list, "seed": int}[name])
+
+
+@given(st.sampled_from(TASKS), st.integers(1, 50_000))
+def test_deep_nesting_is_a_usage_error(task: str, depth: int) -> None:
+    _parse(task, b'{"inputs":' + b"[" * depth + b"]" * depth + b"}", "application/json")
+
+
+def _parse(task: str, body: bytes, content_type: str) -> huggingface.Request | None:
+    try:
+        return huggingface.parse(task, body, content_type)
+    except (UsageError, DataError) as error:
+        huggingface.encode({"error": str(error)})
+        return None
+
+
+@pytest.mark.parametrize(
+    ("task", "body", "message"),
+    [
+        ("classification", b'{"a": 1}', 'a JSON object with "inputs"'),
+        ("classification", as_json("??"), "not an image in base64"),
+        ("classification", as_json([]), "a list of numbers"),
+        ("classification", as_json([[1, "2"]]), "row 0 holds a text"),
+        ("classification", as_json([[1, 2], [1, float("nan")]]), "row 1 holds nan"),
+        ("classification", as_json([10**400]), "finite numbers"),
+        ("classification", as_json("", top_k=0), '"top_k" must be an integer from 1'),
+        ("classification", as_json("", topk=1), "did you mean 'top_k'"),
+        ("classification", as_json("", function_to_apply="sigmoid"), 'can only be "softmax"'),
+        ("reconstruction", as_json("", seed=-1), '"seed" must be an integer from 0'),
+        ("reconstruction", as_json("", seed=2**63), '"seed" must be an integer from 0'),
+        ("adversarial", b"\x89PNG", "reads no images"),
+        ("contrastive", as_json({}), "a text or a list of texts"),
+        ("contrastive", as_json("\ud800"), "not a text"),
+        ("contrastive", as_json("x" * 100_001), "at most 100000"),
+        ("contrastive", as_json(["a"] * 1001), "1 to 1000 inputs"),
+        ("contrastive", as_json("", candidate_labels=["a"]), "at least two"),
+        ("contrastive", as_json("", candidate_labels=["a", "b"], hypothesis_template="x"), "{}"),
+        ("captioning", as_json(""), "no route"),
+    ],
+)
+def test_the_error_says_what_would_be_right(task: str, body: bytes, message: str) -> None:
+    with pytest.raises(UsageError, match=".*" + message.replace("{}", r"\{\}")):
+        huggingface.parse(task, body)
+
+
+def test_raw_bytes_and_base64_are_the_same_request() -> None:
+    raw = huggingface.parse("classification", b"\x89PNG")
+    coded = huggingface.parse("classification", as_json(as_text(b"\x89PNG")))
+    url = huggingface.parse("classification", as_json("data:image/png;base64," + as_text(b"\x89PNG")))
+    assert raw.inputs == coded.inputs == url.inputs == [{"image": b"\x89PNG"}]
+
+
+def test_an_image_type_makes_any_body_an_image() -> None:
+    assert huggingface.parse("classification", b"{}", "image/png").inputs == [{"image": b"{}"}]
+
+
+def test_parameters_may_stand_at_the_root() -> None:
+    found = huggingface.parse("contrastive", b'{"inputs": "a cat", "normalize": true, "truncate": null}')
+    assert found.inputs == [{"text": "a cat"}]
+
+
+def test_zero_shot_asks_for_the_image_and_each_label_in_the_template() -> None:
+    body = as_json(as_text(b"x"), candidate_labels=["cat", "{}"], hypothesis_template="one {}")
+    assert huggingface.parse("contrastive", body).inputs == [{"image": b"x"}, {"text": "one cat"}, {"text": "one {}"}]
+
+
+def test_scores_come_best_first_and_ties_in_the_order_of_classes() -> None:
+    asked = huggingface.parse("classification", as_json([0.0], top_k=3))
+    found = huggingface.answer("classification", asked, [{"scores": np.float32([0.25, 0.25, 0, 0.5])}], list("abcd"))
+    assert found.content == [
+        {"label": "d", "score": 0.5},
+        {"label": "a", "score": 0.25},
+        {"label": "b", "score": 0.25},
+    ]
+
+
+def test_several_rows_get_a_list_each() -> None:
+    asked = huggingface.parse("classification", as_json([[0.0], [1.0]]))
+    rows = [{"scores": np.float32([1, 0])}, {"scores": np.float32([0, 1])}]
+    found = huggingface.answer("classification", asked, rows, ["a", "b"])
+    assert [row[0]["label"] for row in found.content] == ["a", "b"]
+
+
+def test_zero_shot_scores_are_a_softmax_of_scaled_products() -> None:
+    asked = huggingface.parse("contrastive", as_json("", candidate_labels=["a", "b"]))
+    rows = [
+        {"logit_scale": 2.0, "image_embed": np.float32([1, 0])},
+        {"logit_scale": 2.0, "text_embed": np.float32([0, 1])},
+        {"logit_scale": 2.0, "text_embed": np.float32([1, 0])},
+    ]
+    (first, second) = huggingface.answer("contrastive", asked, rows, []).content
+    assert (first["label"], second["label"]) == ("b", "a")
+    assert first["score"] == pytest.approx(np.exp(2) / (1 + np.exp(2)))
+
+
+def test_a_picture_is_a_png_of_rounded_pixels() -> None:
+    asked = huggingface.parse("adversarial", as_json("", seed=1))
+    image = np.float32([[[0.0], [0.5]], [[1.0], [2.0]]])
+    found = huggingface.answer("adversarial", asked, [{"image": image}], [])
+    assert decode_image(found.png or b"", 1)[..., 0].tolist() == [[0, 128], [255, 255]]
+
+
+def test_an_answer_that_is_not_finite_is_an_error() -> None:
+    asked = huggingface.parse("classification", as_json([0.0]))
+    with pytest.raises(DataError, match="not finite"):
+        huggingface.answer("classification", asked, [{"scores": np.float32([np.nan, 1])}], ["a", "b"])
