@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -47,11 +48,14 @@ def build_engine(
     return ZeROEngine(modules, phases, stage=int(strategy.removeprefix("zero")), micro_size=micro_size, **settings)
 
 
-def place_of(device: str | None = None) -> Place:
-    """This process's place in the process group that is there, or alone."""
+def place_of(*, gpu: bool) -> Place:
+    """This process's place in the process group that is there, or alone; on a GPU of its own where it asked for one."""
     import torch.distributed as dist
 
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    where = torch.device("cpu")
+    if gpu:
+        where = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+        torch.cuda.set_device(where)
     if not dist.is_initialized():
         return Place(device=where)
     return Place(dist.get_rank(), dist.get_world_size(), where)

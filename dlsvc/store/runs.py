@@ -83,11 +83,12 @@ class Run:
 
     def trajectory(self) -> list[dict[str, Any]]:
         """Metrics as they count: where steps were redone after a restart, the redo."""
-        kept: dict[int, dict[str, Any]] = {}
+        kept: list[dict[str, Any]] = []
         for record in self.lines("metrics.jsonl"):
-            kept = {step: found for step, found in kept.items() if step < record["first_step"] + 1}
-            kept[record["step"]] = record
-        return [kept[step] for step in sorted(kept)]
+            while kept and kept[-1]["step"] > record["first_step"]:
+                kept.pop()
+            kept.append(record)
+        return kept
 
     def status(self) -> dict[str, Any]:
         """The status, corrected when the driver is gone without a word."""

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
 from dlsvc.store.runs import Run
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
 
 REFRESH_S = 0.2
 
@@ -16,6 +22,7 @@ class Progress:
 
     def __init__(self, run: Run, total_steps: int, *, show: bool) -> None:
         self.run, self.total, self.show = run, total_steps, show
+        self.read = 0
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self._draw, daemon=True)
 
@@ -51,13 +58,22 @@ class Progress:
                 self._update(bar, task)
             self._update(bar, task)
 
-    def _update(self, bar: object, task: object) -> None:
-        records = self.run.lines("metrics.jsonl")
-        if not records:
+    def _update(self, bar: Bar, task: TaskID) -> None:
+        latest = self._latest()
+        if latest is None:
             return
-        latest = records[-1]
         restarts = self.run.restarts()
-        facts = f"loss {latest['loss']:.4f}  {latest['samples_per_s']:.0f} samples/s" + (
-            f"  restarts {restarts}" if restarts else ""
-        )
-        bar.update(task, completed=latest["step"], facts=facts)  # type: ignore[attr-defined]
+        facts = f"loss {latest['loss']:.4f}  {latest['samples_per_s']:.0f} samples/s"
+        bar.update(task, completed=latest["step"], facts=facts + (f"  restarts {restarts}" if restarts else ""))
+
+    def _latest(self) -> dict[str, Any] | None:
+        """The newest whole record; only what was written since the last look is read."""
+        path = self.run.path / "metrics.jsonl"
+        if not path.exists():
+            return None
+        with path.open("rb") as stream:
+            stream.seek(self.read)
+            fresh = stream.read()
+        whole = fresh[: fresh.rfind(b"\n") + 1]
+        self.read += len(whole)
+        return dict(json.loads(whole.splitlines()[-1])) if whole else None

@@ -15,7 +15,6 @@ from typing import Any
 from dlsvc.errors import ClusterUnreachable, NotFound, Refused, RunCancelled, RunFailed
 from dlsvc.spec.load import load
 
-
 # What the spec is called where the job runs.
 _SPEC = "spec.yaml"
 

@@ -77,7 +77,7 @@ class Session:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.place = place_of()
+        self.place = place_of(gpu=job.spec.scaling.resources.gpu > 0)
         self.began = time.time()
         torch.set_num_threads(max(1, int(job.spec.scaling.resources.cpu)))
         torch.use_deterministic_algorithms(self.place.device.type == "cpu")

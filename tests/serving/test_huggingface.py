@@ -22,13 +22,8 @@ _json = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=12,
 )
-_parameters = st.fixed_dictionaries(
-    {},
-    optional={
-        name: _json
-        for name in ("top_k", "seed", "candidate_labels", "hypothesis_template", "normalize", "prompt", "other")
-    },
-)
+_NAMES = ("top_k", "seed", "candidate_labels", "hypothesis_template", "normalize", "prompt", "other")
+_parameters = st.fixed_dictionaries({}, optional=dict.fromkeys(_NAMES, _json))
 
 
 @given(st.sampled_from(TASKS), st.binary(max_size=64), st.sampled_from(["", "application/json", "image/png"]))

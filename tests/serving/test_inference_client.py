@@ -1,0 +1,66 @@
+"""The server through `huggingface_hub.InferenceClient`, as users call it."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from huggingface_hub import InferenceClient
+from huggingface_hub.errors import HfHubHTTPError
+from PIL import Image
+
+from serving.predictor import Predictor
+from tests.serving.client import Client, picture
+
+
+def _model(client: Client, name: str) -> InferenceClient:
+    return InferenceClient(model=f"{client.url}/models/test-{name}", token="none")
+
+
+def test_image_classification(client: Client, predictors: dict[str, Predictor]) -> None:
+    scores = predictors["lenet5"].predict([{"image": picture(0)}])[0]["scores"]
+    found = _model(client, "lenet5").image_classification(picture(0))
+    assert [row.label for row in found] == [str(place) for place in np.argsort(-scores)[:5]]
+    assert [row.score for row in found] == sorted(scores.astype(float), reverse=True)[:5]
+    few = _model(client, "lenet5").image_classification(picture(0), top_k=2, function_to_apply="softmax")
+    assert few == found[:2]
+
+
+def test_zero_shot_image_classification(client: Client) -> None:
+    labels = ["cat", "flag", "smile"]
+    model = _model(client, "clip")
+    found = model.zero_shot_image_classification(picture(0, 3), candidate_labels=labels)
+    assert {row.label for row in found} == set(labels)
+    assert sum(row.score for row in found) == pytest.approx(1)
+    other = model.zero_shot_image_classification(picture(0, 3), labels, hypothesis_template="the flag of {}")
+    assert other != found
+
+
+def test_feature_extraction(client: Client, predictors: dict[str, Predictor]) -> None:
+    found = _model(client, "clip").feature_extraction("a cat", normalize=True)
+    assert np.array_equal(found, predictors["clip"].predict([{"text": "a cat"}])[0]["text_embed"])
+
+
+def test_image_to_image(client: Client) -> None:
+    found = _model(client, "vae").image_to_image(picture(0))
+    assert found.size == (28, 28)
+
+
+@pytest.mark.parametrize("name", ["vae", "gan"])
+def test_text_to_image(name: str, client: Client) -> None:
+    first, again, other = (_model(client, name).text_to_image("a digit", seed=seed) for seed in (1, 1, 2))
+    assert first.size == (28, 28)
+    assert first.tobytes() == again.tobytes() != other.tobytes()
+
+
+def test_the_client_shows_what_is_wrong(client: Client) -> None:
+    with pytest.raises(HfHubHTTPError, match="400"):
+        _model(client, "gan").text_to_image("a digit", width=64)
+
+
+def test_a_pil_image_can_be_sent(client: Client) -> None:
+    image = Image.open(io.BytesIO(picture(0)))
+    assert _model(client, "lenet5").image_classification(image) == _model(client, "lenet5").image_classification(
+        picture(0)
+    )

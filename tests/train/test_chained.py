@@ -1,0 +1,71 @@
+"""Chained runs: parameters from published bundles, some of them frozen, under every way of sharding; and mixed
+precision.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dlsvc.errors import NotFound
+from dlsvc.store.models import ModelStore
+from dlsvc.train.needs import settle_needs
+from tests.train.trials import spec_of, train_in_group
+
+SHORT: dict[str, Any] = {"budget__steps": 6, "batch__micro_size": 32}
+
+
+@pytest.fixture(scope="module")
+def parent(home: Path) -> str:
+    spec = spec_of("vit", **SHORT, strategy="plain", publish__name="parent")
+    return str(train_in_group(spec, home, run_name="parent", world_size=1)["model"])
+
+
+@pytest.fixture(scope="module")
+def expected(home: Path, parent: str) -> dict[str, Any]:
+    return chained(home, parent, "ddp")
+
+
+def chained(home: Path, parent: str, strategy: str) -> dict[str, Any]:
+    changes = {"init_from": {"blocks.*": parent}, "freeze": ["blocks.0.*"], "seed": 11}
+    publish = {"name": f"child-{strategy}"}
+    spec = spec_of("vit", **{**SHORT, **changes}, strategy=strategy, scaling__workers=2, publish=publish)
+    return train_in_group(spec, home, run_name=f"child-{strategy}", world_size=2)
+
+
+def test_named_parameters_start_there_and_frozen_ones_stay(home: Path, parent: str, expected: dict[str, Any]) -> None:
+    before, after = (ModelStore(home).open(str(name)).weights() for name in (parent, expected["model"]))
+    same = {name for name in before if torch.equal(before[name], after[name])}
+    assert {name for name in before if name.startswith("blocks.0.")} <= same
+    assert not {name for name in before if name.startswith("blocks.1.") and name.endswith("weight")} & same
+
+
+@pytest.mark.parametrize("strategy", ["fsdp", "zero2", "zero3"])
+def test_frozen_parameters_agree_under_sharding(
+    strategy: str, home: Path, parent: str, expected: dict[str, Any]
+) -> None:
+    assert chained(home, parent, strategy)["weights_sha256"] == expected["weights_sha256"]
+
+
+def test_missing_parent_prints_the_command_that_makes_it() -> None:
+    spec = spec_of("lenet5", init_from={"conv1.*": "lenet5-digits@best"})
+    with pytest.raises(NotFound, match=r"dlsvc train .*lenet5-digits.yaml.*--with-needs"):
+        settle_needs(spec, make=False, address=None)
+
+
+def test_missing_parent_without_a_recipe_says_so() -> None:
+    spec = spec_of("lenet5", init_from={"conv1.*": "nobody"})
+    with pytest.raises(NotFound, match="no recipe publishes it"):
+        settle_needs(spec, make=True, address=None)
+
+
+def test_bf16_agrees_over_strategies(home: Path) -> None:
+    found = {}
+    for strategy in ("ddp", "fsdp"):
+        spec = spec_of("vit", **SHORT, strategy=strategy, scaling__workers=2, precision="bf16")
+        found[strategy] = train_in_group(spec, home, run_name=f"bf16-{strategy}", world_size=2)
+    assert found["ddp"]["weights_sha256"] == found["fsdp"]["weights_sha256"]
+    assert found["ddp"]["metrics"]["loss"] < 2.4
