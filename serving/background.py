@@ -23,7 +23,7 @@ from serving.run import READY_TIMEOUT_S, is_ready, require_free, serve_spec, ser
 
 def launch(spec: ServeSpec, *, home: Path, address: str | None) -> dict[str, Any]:
     """Start a server that outlives this process; returns its facts once every model answers."""
-    models = [ModelStore(home).open(item.model).reference for item in spec.models]
+    models = ["{}@{}".format(*ModelStore(home).resolve(item.model)) for item in spec.models]
     require_free(spec.host, spec.port)
     folder = home / "servers"
     folder.mkdir(parents=True, exist_ok=True)

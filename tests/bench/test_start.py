@@ -29,6 +29,6 @@ def test_help_and_validate(tmp_path: Path) -> None:
     path = tmp_path / "spec.yaml"
     path.write_text(dump_yaml(spec_of("lenet5")))
     bare = median_s("--version")
-    print(
-        f"\ndlsvc --version {bare:.2f} s; --help {median_s('--help'):.2f} s; validate {median_s('validate', str(path)):.2f} s"
-    )
+    print(f"\ndlsvc --version {bare:.2f} s")
+    print(f"dlsvc --help {median_s('--help'):.2f} s")
+    print(f"dlsvc validate {median_s('validate', str(path)):.2f} s")

@@ -21,7 +21,7 @@ from serving.run import server
 from tests.serving.client import Client, free_port
 from tests.train.trials import SYSTEMS, spec_of
 
-MODELS = ("lenet5", "vit", "vae", "gan", "clip", "iris")
+MODELS = ("lenet5", "vae", "gan", "clip", "iris")
 _IRIS: dict[str, Any] = {
     "model": {"name": "mlp", "args": {"in_features": 4, "hidden_dims": [16], "num_classes": 3}},
     "data": {"source": "iris"},
@@ -45,9 +45,12 @@ def predictors(published: Path) -> dict[str, Predictor]:
 @pytest.fixture(scope="session")
 def client(published: Path, ray_cluster: None) -> Iterator[Client]:
     """A server of all of them, in the session's Ray."""
+    from ray import serve
+
     spec = ServeSpec(models=tuple(ServedModel(model=f"test-{name}") for name in MODELS), port=free_port())
     with server(spec, home=published) as url:
         yield Client(url)
+    serve.shutdown()
 
 
 @pytest.fixture

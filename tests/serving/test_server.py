@@ -29,7 +29,7 @@ def _requests(seed: int) -> list[tuple[str, bytes]]:
     labels = ["a cat", "a flag", "a smile"]
     return [
         ("lenet5", picture(seed)),
-        ("vit", as_json(as_text(picture(seed)), top_k=3)),
+        ("lenet5", as_json(as_text(picture(seed)), top_k=3)),
         ("vae", picture(seed)),
         ("vae", as_json("", seed=seed)),
         ("gan", as_json("", seed=seed)),
