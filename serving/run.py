@@ -22,7 +22,7 @@ from dlsvc.spec.schema import ServedModel, ServeSpec
 from dlsvc.store.models import ModelStore
 from serving.ingress import fast_ingress
 
-READY_TIMEOUT_S = 60
+READY_TIMEOUT_S = 120
 # Logical CPUs for Serve's own actors and the gateway, beside the models'.
 _SPARE_CPUS = 2
 
