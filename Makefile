@@ -14,7 +14,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	touch $@
 
 demo: $(VENV)/ready
-	$(PY) -m serving.demo
+	$(PY) -m dlsvc.demo
 
 lint: $(VENV)/ready
 	ruff format --check .

@@ -108,8 +108,8 @@ def _ray() -> Iterator[Row]:
     if not address:
         yield _row("ray cluster", OK, "none named: runs start their own on this machine")
         return
+    from dlsvc.cluster import cluster
     from dlsvc.errors import ClusterUnreachable
-    from dlsvc.train.cluster import cluster
 
     try:
         with cluster(address, cpus=1):

@@ -89,7 +89,7 @@ def _ray_for(spec: ServeSpec, home: Path, address: str | None) -> Iterator[None]
     if is_ours:
         require_free(spec.host, spec.port)
     with fast_ingress() if is_ours else contextlib.nullcontext():
-        from dlsvc.train.cluster import cluster
+        from dlsvc.cluster import cluster
 
         with cluster(address, cpus=_SPARE_CPUS + sum(item.replicas for item in spec.models)):
             yield

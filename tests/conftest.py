@@ -38,7 +38,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def ray_cluster(home: Path) -> Iterator[None]:
     """Ray with more logical CPUs than cores, shared by every test that needs it."""
-    from dlsvc.train.cluster import cluster
+    from dlsvc.cluster import cluster
 
     with cluster(None, cpus=8):
         yield

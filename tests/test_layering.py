@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 # Lower to higher. A module belongs to the longest name that it begins with, and may import its layer and those below.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("dlsvc.errors", "dlsvc.__init__", "dlsvc.environment"),
+    ("dlsvc.errors", "dlsvc.__init__", "dlsvc.environment", "dlsvc.cluster"),
     # Static tables, read without importing what they name: a spec is checked against them.
     ("dlsvc.registry", "dlsvc.augment.registry", "dlsvc.data.catalog"),
     ("dlsvc.spec",),
@@ -26,21 +26,21 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("dlsvc.tune",),
     ("serving",),
     ("dlsvc.doctor", "dlsvc.terminal"),
-    ("dlsvc.cli", "dlsvc.cli_store"),
+    ("dlsvc.cli", "dlsvc.cli_store", "dlsvc.demo"),
 )
 # Downward, and still not allowed.
 FORBIDDEN = {
     "dlsvc.models": ("dlsvc.tasks", "dlsvc.data", "dlsvc.spec"),
     "dlsvc.tasks": ("dlsvc.models",),
     "dlsvc.store": ("dlsvc.train", "dlsvc.engine"),
-    "serving": ("dlsvc.engine", "dlsvc.optim", "dlsvc.tune"),
+    "serving": ("dlsvc.train", "dlsvc.engine", "dlsvc.optim", "dlsvc.tune"),
 }
 COMPOSITES = {"segnet", "clip", "blip", "blip2", "llava", "latent_diffusion"}
 RAY = (
     "dlsvc/data/feed_stream.py",
     "dlsvc/train/launch.py",
     "dlsvc/train/submit.py",
-    "dlsvc/train/cluster.py",
+    "dlsvc/cluster.py",
     "dlsvc/tune/",
     "serving/",
     "dlsvc/doctor.py",

@@ -17,13 +17,13 @@ import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer
 
+from dlsvc.cluster import cluster
 from dlsvc.data.source import ResidentTable, open_source
 from dlsvc.errors import DlsvcError, RunCancelled, RunFailed
 from dlsvc.spec.schema import TrainSpec
 from dlsvc.store import checkpoint
 from dlsvc.store.home import home as home_of
 from dlsvc.store.runs import CANCELLED, FAILED, FINISHED, Run
-from dlsvc.train.cluster import cluster
 from dlsvc.train.job import Job
 from dlsvc.train.prepare import atom_builder, open_run, prepare_job, resident
 from dlsvc.train.progress import Progress

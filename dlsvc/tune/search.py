@@ -13,13 +13,13 @@ from typing import Any
 import ray
 from ray import tune as ray_tune
 
+from dlsvc.cluster import cluster
 from dlsvc.errors import DlsvcError, RunFailed
 from dlsvc.spec.load import parse
 from dlsvc.spec.schema import TrainSpec, TuneSpec
 from dlsvc.store.home import home as home_of
 from dlsvc.store.models import ModelStore
 from dlsvc.store.runs import Run
-from dlsvc.train.cluster import cluster
 
 POLL_S = 0.5
 

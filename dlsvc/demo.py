@@ -18,7 +18,8 @@ from PIL import Image, ImageDraw
 from dlsvc.data.codecs import Pixels, encode_png
 from dlsvc.data.source import open_source
 from dlsvc.environment import prepare
-from dlsvc.spec.load import parse
+from dlsvc.spec.load import load_kind
+from dlsvc.spec.recipes import find
 from dlsvc.spec.schema import ServedModel, ServeSpec, TrainSpec
 from dlsvc.store.models import ModelStore
 from dlsvc.terminal import table
@@ -34,23 +35,7 @@ WORKERS = 2
 PICTURES = 8
 _ZOOM, _CAPTION = 128, 40
 
-SPEC = {
-    "kind": "train",
-    "name": "lenet5-digits",
-    "seed": 0,
-    "model": {"name": "lenet5", "args": {"image_size": 28}},
-    "data": {
-        "source": "digits",
-        "image": {"size": 28, "channels": 1, "mean": [0.3052], "std": [0.3749]},
-        "augment": [{"name": "shift", "max_pixels": 3}],
-    },
-    "task": {"args": {"label_smoothing": 0.1}},
-    "batch": {"global_size": 64, "micro_size": 32},
-    "optim": {"name": "adam", "lr": 2e-3, "schedule": {"name": "cosine", "warmup_steps": 20}},
-    "budget": {"epochs": 40},
-    "strategy": "ddp",
-    "scaling": {"workers": WORKERS},
-}
+RECIPE = "vision/lenet5-digits"
 
 
 @dataclass(frozen=True)
@@ -70,7 +55,7 @@ def main() -> int:
     home = Path(os.environ["DLSVC_HOME"])
     prepare(home)
     with fast_ingress():
-        from dlsvc.train.cluster import cluster
+        from dlsvc.cluster import cluster
 
         with cluster(None, cpus=WORKERS + 4):
             result = _train()
@@ -82,10 +67,13 @@ def main() -> int:
 def _train() -> dict[str, Any]:
     from dlsvc.train.launch import train
 
-    spec = parse(SPEC)
-    assert isinstance(spec, TrainSpec)
+    spec = _spec()
     _say(f"training {spec.model.name} on {spec.data.source} with {WORKERS} Ray Train workers")
     return train(spec)
+
+
+def _spec() -> TrainSpec:
+    return load_kind(TrainSpec, str(find(RECIPE)))
 
 
 def _serve_and_ask(model: str, home: Path) -> tuple[list[Shown], str]:
@@ -100,8 +88,7 @@ def _serve_and_ask(model: str, home: Path) -> tuple[list[Shown], str]:
 
 def _held_out(home: Path) -> list[tuple[Pixels, str]]:
     """The first of the test split, as the classes' names call them."""
-    spec: Any = parse(SPEC)
-    source = open_source(spec.data, home)
+    source = open_source(_spec().data, home)
     rows = source.table("test").rows(np.arange(PICTURES, dtype=np.int64))
     return [(image, source.classes[label]) for image, label in zip(rows["image"], rows["label"], strict=True)]
 
