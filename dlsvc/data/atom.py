@@ -98,8 +98,3 @@ def too_many_bad(bad: Sequence[BadSample], total: int, limit: float) -> str:
     more = [f"  ... and {len(bad) - 20} more"] if len(bad) > 20 else []
     head = f"{len(bad)} of {total} samples can't be decoded, more than data.max_bad_fraction = {limit:g} allows:"
     return "\n".join([head, *lines, *more])
-
-
-def atom_batch(arrays: Arrays) -> Arrays:
-    """An atom's arrays without the bookkeeping that only the ledger reads."""
-    return {name: array for name, array in arrays.items() if name != "position"}

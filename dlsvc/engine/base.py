@@ -192,7 +192,8 @@ class Engine:
         """Add one atom's gradient, `weight` times the loss's."""
         current = self.phases[phase]
         if not self.exact:
-            self._backward(current, loss * (weight * self._mean_over()))
+            # Every strategy averages over its ranks; a single process is one.
+            self._backward(current, loss * (weight * self.place.world_size))
             return self._reduce_round(current)
         if weight > 0:
             (loss * weight).backward()
@@ -204,10 +205,6 @@ class Engine:
 
     def _backward(self, phase: Phase, loss: Tensor) -> None:
         loss.backward()
-
-    def _mean_over(self) -> int:
-        """How many ranks a strategy averages gradients over."""
-        return 1
 
     def step(self, phase: str, step: int) -> None:
         """Update the phase's module from the gradients of all atoms."""
@@ -308,6 +305,16 @@ class Engine:
 
     def _replicated(self) -> list[Tensor]:
         return [p.detach() for module in self.plain.values() for p in module.parameters()]
+
+
+class ShardedEngine(Engine):
+    """What strategies that split a module over ranks share: it is only called wrapped, and restored piece by piece."""
+
+    def held(self) -> list[tuple[Slot, torch.optim.Optimizer]]:
+        return [(slot, optimizer) for slot, optimizer, _ in self.slots()]
+
+    def _untrained(self, name: str) -> nn.Module:
+        return self.wrapped.get(name, self.plain[name])
 
 
 def _prefixed(role: str, module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:

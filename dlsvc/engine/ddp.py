@@ -17,9 +17,6 @@ class DDPEngine(Engine):
         # Buffers are ours: each atom starts from the same ones and their means are set at the step's end.
         return DistributedDataParallel(module, forward_sync_buffers=False)
 
-    def _mean_over(self) -> int:
-        return self.place.world_size
-
     def _reduce_round(self, phase: Phase) -> None:
         """DDP has averaged this atom's gradient into `.grad`; add it to the step's total, in the order that sharded
         strategies use.

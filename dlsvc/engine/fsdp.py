@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
-from dlsvc.engine.base import Engine, Phase, Slot, local
+from dlsvc.engine.base import Phase, ShardedEngine, Slot, local
 
 
-class FSDPEngine(Engine):
+class FSDPEngine(ShardedEngine):
     def _wrap(self, phase: Phase) -> nn.Module:
         module = self.plain[phase.module]
         mesh = self._mesh()
@@ -60,15 +60,6 @@ class FSDPEngine(Engine):
         for part in parts:
             for parameter in _gathered(part):
                 parameter._unsharded_param.requires_grad_(parameter.sharded_param.requires_grad)
-
-    def held(self) -> list[tuple[Slot, torch.optim.Optimizer]]:
-        return [(slot, optimizer) for slot, optimizer, _ in self.slots()]
-
-    def _mean_over(self) -> int:
-        return self.place.world_size
-
-    def _untrained(self, name: str) -> nn.Module:
-        return self.wrapped.get(name, self.plain[name])
 
     def _replicated(self) -> list[Tensor]:
         return []

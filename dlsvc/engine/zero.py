@@ -10,10 +10,9 @@ import shutil
 import warnings
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from dlsvc.engine.base import Engine, Phase, Slot
+from dlsvc.engine.base import Phase, ShardedEngine, Slot
 from dlsvc.errors import RunFailed
 
 _MIN_BUCKET = 1 << 16
@@ -30,7 +29,7 @@ def preflight() -> None:
         )
 
 
-class ZeROEngine(Engine):
+class ZeROEngine(ShardedEngine):
     def __init__(self, *args: Any, stage: int, micro_size: int, **kwargs: Any) -> None:
         self.stage = stage
         self.micro_size = micro_size
@@ -108,15 +107,6 @@ class ZeROEngine(Engine):
                 )
             )
         return found
-
-    def held(self) -> list[tuple[Slot, torch.optim.Optimizer]]:
-        return [(slot, optimizer) for slot, optimizer, _ in self.slots()]
-
-    def _mean_over(self) -> int:
-        return self.place.world_size
-
-    def _untrained(self, name: str) -> nn.Module:
-        return self.wrapped.get(name, self.plain[name])
 
     def _backward(self, phase: Phase, loss: Tensor) -> None:
         engine: Any = self.wrapped[phase.module]

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dlsvc.errors import ClusterUnreachable, NotFound, Refused, RunCancelled, RunFailed
+from dlsvc.errors import ClusterUnreachable, Refused, RunCancelled, RunFailed
 from dlsvc.spec.load import load
 
 # What the spec is called where the job runs.
@@ -67,12 +67,3 @@ async def _tail(client: Any, job: str) -> str:
         lines = [line for line in text.splitlines() if line.startswith("{")]
         last = lines[-1] if lines else last
     return last
-
-
-def stop_job(address: str, job: str) -> None:
-    """Cancel a submitted job; its run can be resumed by submitting it again."""
-    client = _client(address)
-    try:
-        client.stop_job(job)
-    except RuntimeError as error:
-        raise NotFound(f"no job {job!r} at {address}: {error}") from error
