@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from dlsvc.augment import keys
 from dlsvc.engine.exact import all_reduce, exact_norm, exact_sum
+from dlsvc.engine.witness import Witness
 
 # Step -> factor of the learning rate.
 Schedule = Callable[[int], float]
@@ -112,6 +113,7 @@ class Engine:
         }
         self._statistics: list[tuple[float, dict[str, Tensor]]] = []
         self._atom_gradients: list[Tensor] = []
+        self._witness: Witness | None = None
         self.last_grad_norm: dict[str, float] = {}
         self.wrapped = {phase.module: self._wrap(phase) for phase in phases}
         self._slots = {phase.name: self._build_slots(phase) for phase in phases}
@@ -140,6 +142,9 @@ class Engine:
     def _reduce_round(self, phase: Phase) -> None:
         """Bring the gradients of one atom a rank together. Autograd already adds them up in a single process."""
 
+    def _settle(self, phase: Phase) -> None:
+        """Bring the step's total to where the optimizer reads it. It is there already in a single process."""
+
     def _gradient_pieces(self, phase: Phase) -> list[Tensor]:
         """Gradients whose elements, over ranks, are those of the whole model once."""
         return [slot.view(slot.owner.grad) for slot in self._slots[phase.name] if slot.owner.grad is not None]
@@ -164,9 +169,9 @@ class Engine:
     def _untrained(self, name: str) -> nn.Module:
         return self.plain[name]
 
-    def begin(self, phase: str) -> None:
+    def begin(self, phase: str, *, watched: bool = False) -> None:
         """Open a phase of a step: only its module collects gradients, and every atom starts from the same running
-        statistics.
+        statistics. A watched step compares what is applied with what the ranks computed.
         """
         trained = self.phases[phase].module
         for name, module in self.plain.items():
@@ -174,6 +179,8 @@ class Engine:
                 parameter.requires_grad_(name == trained and parameter not in self._frozen)
         self._first_buffers = {name: buffer.clone() for name, buffer in self._buffers.items()}
         self._statistics = []
+        if watched and self.place.world_size > 1:
+            self._witness = Witness(self.modules(phase).values(), self.place.device)
 
     @contextmanager
     def forward(self, phase: str, step: int, atom: int | None, weight: float) -> Iterator[None]:
@@ -191,17 +198,22 @@ class Engine:
     def backward(self, phase: str, loss: Tensor, weight: float) -> None:
         """Add one atom's gradient, `weight` times the loss's."""
         current = self.phases[phase]
-        if not self.exact:
+        if self.exact:
+            self._keep_for_exact_sum(current, loss, weight)
+        else:
             # Every strategy averages over its ranks; a single process is one.
             self._backward(current, loss * (weight * self.place.world_size))
-            return self._reduce_round(current)
+            self._reduce_round(current)
+        if self._witness is not None:
+            self._witness.end_atom()
+
+    def _keep_for_exact_sum(self, phase: Phase, loss: Tensor, weight: float) -> None:
         if weight > 0:
             (loss * weight).backward()
             self._atom_gradients.append(
-                torch.cat([p.grad.reshape(-1) for p in self._parameters(current) if p.grad is not None])
+                torch.cat([p.grad.reshape(-1) for p in self._parameters(phase) if p.grad is not None])
             )
-            current.optimizer.zero_grad(set_to_none=True)
-        return None
+            phase.optimizer.zero_grad(set_to_none=True)
 
     def _backward(self, phase: Phase, loss: Tensor) -> None:
         loss.backward()
@@ -211,6 +223,13 @@ class Engine:
         current = self.phases[phase]
         if self.exact:
             self._reduce_exactly(current)
+        else:
+            self._settle(current)
+        if self._witness is not None:
+            self._witness.close()
+            share = 1.0 if self.exact else 1 / self.place.world_size
+            self._witness.compare(self._gradient_pieces(current), share=share, step=step + 1)
+            self._witness = None
         factor = current.schedule(step)
         for group in current.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor

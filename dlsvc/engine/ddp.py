@@ -31,14 +31,6 @@ class DDPEngine(Engine):
         for parameter in self._parameters(phase):
             parameter.grad = None
 
-    def _clip(self, phase: Phase, limit: float) -> None:
-        self._restore(phase)
-        super()._clip(phase, limit)
-
-    def _update(self, phase: Phase) -> None:
-        self._restore(phase)
-        super()._update(phase)
-
-    def _restore(self, phase: Phase) -> None:
+    def _settle(self, phase: Phase) -> None:
         for parameter, total in zip(self._parameters(phase), self._totals.pop(phase.name, []), strict=False):
             parameter.grad = total

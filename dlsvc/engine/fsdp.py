@@ -49,14 +49,14 @@ class FSDPEngine(ShardedEngine):
             found.append(Slot(self._names[id(parameter)], shape, start, local(parameter).numel(), parameter, 0))
         return found
 
-    def begin(self, phase: str) -> None:
+    def begin(self, phase: str, *, watched: bool = False) -> None:
         """A root that ran without gradients stays gathered, and gathered copies keep the flag of their first
         gathering: shard again, and let them follow.
         """
         parts = [part for module in self.wrapped.values() for part in module.modules() if isinstance(part, FSDPModule)]
         for part in parts:
             part.reshard()
-        super().begin(phase)
+        super().begin(phase, watched=watched)
         for part in parts:
             for parameter in _gathered(part):
                 parameter._unsharded_param.requires_grad_(parameter.sharded_param.requires_grad)

@@ -62,8 +62,9 @@ class Loop:
         rounds = len(self.plan.assignment(self.engine.place.rank, self.engine.place.world_size))
         for step in range(start, self.pace.total):
             atoms = [self._atom(step, feed) for _ in range(rounds)]
+            watched = _is_checked(step + 1, start)
             for phase in self.task.phases:
-                run_phase(self.engine, self.task, atoms, phase=phase, step=step, meter=self.meter)
+                run_phase(self.engine, self.task, atoms, phase=phase, step=step, meter=self.meter, watched=watched)
                 self.engine.step(phase, step)
             self._after(step + 1, start)
 
@@ -81,7 +82,7 @@ class Loop:
         """Steps done: report, check, save, evaluate, and stop if asked to."""
         self.meter.steps += 1
         cancelled = False
-        if step == start + 1 or step % CHECK_EVERY == 0:
+        if _is_checked(step, start):
             check_ranks(self.engine, step)
         if self.pace.is_due(step, self.pace.report) or self.pace.is_due(step, self.pace.save) or step == start + 1:
             record, cancelled = self.meter.flush(step, cancelled=self.hooks.is_cancelled())
@@ -92,3 +93,7 @@ class Loop:
             self.hooks.evaluate(step)
         if cancelled and step < self.pace.total:
             raise RunCancelled(f"cancelled at step {step}; the same command resumes it")
+
+
+def _is_checked(step: int, start: int) -> bool:
+    return step == start + 1 or step % CHECK_EVERY == 0

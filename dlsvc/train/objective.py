@@ -25,9 +25,11 @@ class Atom:
     batch: Batch
 
 
-def run_phase(engine: Engine, task: Task, atoms: Sequence[Atom], *, phase: str, step: int, meter: Meter) -> None:
+def run_phase(
+    engine: Engine, task: Task, atoms: Sequence[Atom], *, phase: str, step: int, meter: Meter, watched: bool = False
+) -> None:
     """Collect the phase's gradient over this rank's atoms."""
-    engine.begin(phase)
+    engine.begin(phase, watched=watched)
     if task.couples_samples:
         return _coupled(engine, task, atoms, phase, step, meter)
     for atom in atoms:

@@ -64,11 +64,11 @@ def build(setting: Setting, rank: int, world_size: int, seed: int = 0) -> Engine
     )
 
 
-def advance(engine: Engine, setting: Setting, start: int = 0, stop: int = STEPS) -> None:
+def advance(engine: Engine, setting: Setting, start: int = 0, stop: int = STEPS, *, watched: bool = False) -> None:
     images, labels = data()
     atoms, world, rank = GLOBAL_SIZE // setting.micro_size, engine.place.world_size, engine.place.rank
     for step in range(start, stop):
-        engine.begin("main")
+        engine.begin("main", watched=watched)
         for turn in range(-(-atoms // world)):
             atom = turn * world + rank if turn * world + rank < atoms else None
             weight = setting.micro_size / GLOBAL_SIZE if atom is not None else 0.0

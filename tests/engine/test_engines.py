@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -83,6 +84,59 @@ def _check_after_a_fault(rank: int, world_size: int, broken: bool) -> bool:
 @pytest.mark.parametrize("broken", [True, False])
 def test_check_finds_ranks_that_diverged(broken: bool) -> None:
     assert run_group(2, _check_after_a_fault, broken) == [broken, broken]
+
+
+class _Done:
+    """The handle of a collective that has nothing to wait for."""
+
+    def wait(self) -> None: ...
+
+
+def _alone(monkeypatch: pytest.MonkeyPatch, rank: int) -> None:
+    """The fault: collectives that reduce give every rank its own part back."""
+    import torch.distributed as dist
+    from deepspeed.runtime.comm import coalesced_collectives
+
+    def scatter(output: torch.Tensor, input: torch.Tensor, **_: object) -> _Done:
+        output.copy_(input.reshape(-1).split(output.numel())[rank].view_as(output))
+        return _Done()
+
+    monkeypatch.setattr(dist, "reduce_scatter_single", scatter)
+    # DeepSpeed's output is a view of its input already.
+    monkeypatch.setattr(coalesced_collectives, "_torch_reduce_scatter_fn", lambda *_, **__: None)
+    for name in ("all_reduce", "reduce"):
+        monkeypatch.setattr(dist, name, lambda *_, **__: _Done())
+
+
+def _watch(rank: int, world_size: int, strategy: str, broken: bool) -> str:
+    setting = Setting(strategy, micro_size=8, clip=0.5)
+    engine = build(setting, rank, world_size)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        plain = engine.backward
+
+        def backward(*arguments: Any) -> None:
+            with monkeypatch.context() as fault:
+                _alone(fault, rank)
+                plain(*arguments)
+
+        if broken:
+            monkeypatch.setattr(engine, "backward", backward)
+        try:
+            advance(engine, setting, 0, 3, watched=True)
+        except RanksDiverged as error:
+            return str(error)
+    return "equal"
+
+
+@pytest.mark.parametrize("strategy", ["fsdp", "zero1", "zero2", "zero3"])
+def test_watch_finds_a_reduction_that_left_ranks_out(strategy: str) -> None:
+    for message in run_group(2, _watch, strategy, True):
+        assert message.startswith("at step 1 the gradient to be applied sums to")
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_watch_is_silent_when_every_rank_counted(strategy: str) -> None:
+    assert run_group(3, _watch, strategy, False) == ["equal"] * 3
 
 
 def test_dropout_belongs_to_the_atom() -> None:
