@@ -185,7 +185,7 @@ def train(
     from dlsvc.train.needs import settle_needs
 
     settle_needs(found, make=with_needs, address=address)
-    result = launch(found, run_name=name, address=address, show_progress=sys.stderr.isatty())
+    result = launch(found, run_name=name, address=address)
     answer(result, as_json, blocks(result))
 
 
@@ -217,7 +217,7 @@ def tune(spec: str, overrides: tuple[str, ...], address: str | None, as_json: bo
     prepare(found.train.storage)
     from dlsvc.tune.search import tune as search
 
-    result = search(found, address=address, show_progress=sys.stderr.isatty())
+    result = search(found, address=address)
     answer(result, as_json, blocks(result))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +66,7 @@ def runs_resume(name: str, address: str | None, as_json: bool) -> None:
     prepare(spec.storage)
     from dlsvc.train.launch import train as launch
 
-    result = launch(spec, run_name=name, address=address, show_progress=sys.stderr.isatty())
+    result = launch(spec, run_name=name, address=address)
     answer(result, as_json, blocks(result))
 
 

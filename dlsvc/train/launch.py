@@ -18,6 +18,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedErr
 from ray.train.torch import TorchTrainer
 
 from dlsvc.cluster import cluster
+from dlsvc.data.fetch import silent
 from dlsvc.data.source import ResidentTable, open_source
 from dlsvc.errors import DlsvcError, RunCancelled, RunFailed
 from dlsvc.spec.schema import TrainSpec
@@ -26,7 +27,7 @@ from dlsvc.store.home import home as home_of
 from dlsvc.store.runs import CANCELLED, FAILED, FINISHED, Run
 from dlsvc.train.job import Job
 from dlsvc.train.prepare import atom_builder, open_run, prepare_job, resident
-from dlsvc.train.progress import Progress
+from dlsvc.train.progress import Progress, say
 from dlsvc.train.report import write_report
 from dlsvc.train.worker import FATAL, work
 
@@ -47,7 +48,7 @@ def train(
     (run.path / FATAL).unlink(missing_ok=True)
     (run.path / "CANCEL").unlink(missing_ok=True)
     try:
-        job = prepare_job(spec, run, home)
+        job = prepare_job(spec, run, home, say if show_progress else silent)
         with (
             cluster(address, cpus=_cpus(spec)),
             _cancel_on_sigterm(run),

@@ -69,7 +69,8 @@ class Meter:
             **means,
         }
         record["loss"] = sum(value for name, value in means.items() if self.kinds[name])
-        record |= {"samples_per_s": samples / elapsed, "data_wait": self.waited_s / elapsed, "time": time.time()}
+        record |= {"seconds_per_step": elapsed / self.steps, "samples_per_s": samples / elapsed}
+        record |= {"data_wait": self.waited_s / elapsed, "time": time.time()}
         self._clear()
         return record, bool(cancels)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from dlsvc.augment.registry import build_augmentations
 from dlsvc.data.atom import AtomBuilder, BadSample, Rows
 from dlsvc.data.feed_resident import Round, resident_feed
+from dlsvc.data.fetch import Say, silent
 from dlsvc.data.preprocess import Preprocess, build_preprocess
 from dlsvc.data.source import open_source
 from dlsvc.errors import DataError
@@ -35,9 +36,9 @@ def open_run(spec: TrainSpec, run_name: str | None, home: Path) -> tuple[TrainSp
     return spec, store.begin(name, spec.dump(), identity(spec))
 
 
-def prepare_job(spec: TrainSpec, run: Run, home: Path) -> Job:
+def prepare_job(spec: TrainSpec, run: Run, home: Path, say: Say = silent) -> Job:
     """What the data is, settled once on the driver."""
-    source = open_source(spec.data, home)
+    source = open_source(spec.data, home, say)
     table = source.table("train")
     if not len(table):
         raise DataError(f"data.source {spec.data.source!r} has no training samples")

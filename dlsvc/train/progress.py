@@ -1,10 +1,13 @@
-"""A live progress bar on stderr, drawn from what the run writes: works wherever the workers are."""
+"""A run's progress on stderr, read from what it writes, so it works wherever the workers are: a live bar on a terminal,
+a line now and then elsewhere (a job's log).
+"""
 
 from __future__ import annotations
 
 import json
 import sys
 import threading
+import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +18,11 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 REFRESH_S = 0.2
+LINE_EVERY_S = 10.0
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 class Progress:
@@ -24,7 +32,7 @@ class Progress:
         self.run, self.total, self.show = run, total_steps, show
         self.read = 0
         self.stop = threading.Event()
-        self.thread = threading.Thread(target=self._draw, daemon=True)
+        self.thread = threading.Thread(target=self._draw if sys.stderr.isatty() else self._tell, daemon=True)
 
     def __enter__(self) -> Progress:
         if self.show:
@@ -37,6 +45,20 @@ class Progress:
         self.stop.set()
         if self.show:
             self.thread.join()
+
+    def _tell(self) -> None:
+        """Lines; the first as soon as there is a record, so that somebody who waits sees that it works."""
+        said_at = 0.0
+        while not self.stop.wait(REFRESH_S):
+            if time.monotonic() - said_at >= LINE_EVERY_S and (latest := self._latest()):
+                said_at = time.monotonic()
+                left = (self.total - latest["step"]) * latest["seconds_per_step"]
+                say(f"{self.run.name}: step {latest['step']} of {self.total}, {self._facts(latest)}, {left:.0f} s left")
+
+    def _facts(self, latest: dict[str, Any]) -> str:
+        restarts = self.run.restarts()
+        facts = f"loss {latest['loss']:.4f}, {latest['samples_per_s']:.0f} samples/s"
+        return facts + (f", restarts {restarts}" if restarts else "")
 
     def _draw(self) -> None:
         from rich.console import Console
@@ -62,9 +84,7 @@ class Progress:
         latest = self._latest()
         if latest is None:
             return
-        restarts = self.run.restarts()
-        facts = f"loss {latest['loss']:.4f}  {latest['samples_per_s']:.0f} samples/s"
-        bar.update(task, completed=latest["step"], facts=facts + (f"  restarts {restarts}" if restarts else ""))
+        bar.update(task, completed=latest["step"], facts=self._facts(latest))
 
     def _latest(self) -> dict[str, Any] | None:
         """The newest whole record; only what was written since the last look is read."""

@@ -34,7 +34,18 @@ pre { background: #f4f7fa; padding: 1rem; overflow: auto; font-size: 13px }
 .tile b { display: block; font-size: 1.4rem }
 """
 PICTURES = 64
-_NOT_CURVES = {"step", "first_step", "fingerprint", "time", "samples", "epoch", "data_wait", "samples_per_s", "lr"}
+_NOT_CURVES = {
+    "step",
+    "first_step",
+    "fingerprint",
+    "time",
+    "samples",
+    "epoch",
+    "data_wait",
+    "samples_per_s",
+    "lr",
+    "seconds_per_step",
+}
 
 
 def write_report(run: Run, result: Mapping[str, Any], home: Path) -> Path:

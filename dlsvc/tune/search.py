@@ -5,6 +5,7 @@ run.
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from dlsvc.spec.schema import TrainSpec, TuneSpec
 from dlsvc.store.home import home as home_of
 from dlsvc.store.models import ModelStore
 from dlsvc.store.runs import Run
+from dlsvc.tune.table import TrialTable
 
 POLL_S = 0.5
 
@@ -41,7 +43,10 @@ def tune(spec: TuneSpec, *, address: str | None = None, show_progress: bool = Tr
             scheduler=_scheduler(spec),
         )
         run_config = ray_tune.RunConfig(
-            name=f"{spec.name}-{int(began * 1000)}", storage_path=str(home / "tune"), verbose=0
+            name=f"{spec.name}-{int(began * 1000)}",
+            storage_path=str(home / "tune"),
+            verbose=0,
+            callbacks=[TrialTable(spec.metric, spec.mode, _num_trials(spec), show=show_progress)],
         )
         tuner = ray_tune.Tuner(trainable, param_space=_space(spec), tune_config=settings, run_config=run_config)
         results = tuner.fit()
@@ -134,6 +139,12 @@ def _space(spec: TuneSpec) -> dict[str, Any]:
         elif search.integer is not None:
             space[path] = ray_tune.randint(search.integer[0], search.integer[1] + 1)
     return space
+
+
+def _num_trials(spec: TuneSpec) -> int:
+    if spec.algorithm != "grid":
+        return spec.trials
+    return math.prod(len(search.choice or ()) for search in spec.search.values())
 
 
 def _scheduler(spec: TuneSpec) -> Any:
