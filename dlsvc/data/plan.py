@@ -2,32 +2,32 @@
 restart.
 
 Position p = step * global_size + offset runs on through the epochs without a seam: epoch = p // n, and the sample is
-element p % n of that epoch's
-permutation. Atom j of a step is positions [j * micro_size, (j + 1) * micro_size) of its global batch; workers only
-decide who computes which atoms.
+element p % n of that epoch's order. Atom j of a step is positions [j * micro_size, (j + 1) * micro_size) of its global
+batch; workers only decide who computes which atoms.
 """
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dlsvc.augment import keys
-
-Ids = NDArray[np.int64]
+from dlsvc.data.order import Ids, Order
 
 
 @dataclass(frozen=True)
 class Plan:
-    """`num_samples` of the training split, in global batches of `global_size`, cut in atoms of `micro_size`."""
+    """The training split in its order, in global batches of `global_size`, cut in atoms of `micro_size`."""
 
     seed: int
-    num_samples: int
+    order: Order
     global_size: int
     micro_size: int
+
+    @property
+    def num_samples(self) -> int:
+        return len(self.order)
 
     @property
     def num_atoms(self) -> int:
@@ -47,7 +47,7 @@ class Plan:
         found = np.empty_like(positions)
         for epoch in np.unique(epochs):
             here = epochs == epoch
-            found[here] = _permutation(self.seed, int(epoch), self.num_samples)[positions[here] % self.num_samples]
+            found[here] = self.order.ids(self.seed, int(epoch), positions[here] % self.num_samples)
         return found
 
     def keys(self, positions: Ids, ids: Ids) -> keys.Keys:
@@ -72,8 +72,3 @@ def fingerprint(positions: Ids, ids: Ids) -> int:
     """An order-free fingerprint of who stood where: a sum of mixed 64-bit words, as a signed integer that wraps."""
     words = keys.mix(keys.mix(positions.astype(np.uint64)) + ids.astype(np.uint64))
     return int(words.sum(dtype=np.uint64).astype(np.int64))
-
-
-@functools.lru_cache(maxsize=4)
-def _permutation(seed: int, epoch: int, count: int) -> Ids:
-    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(count)

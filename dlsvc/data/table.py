@@ -33,6 +33,8 @@ class Table(ABC):
 
     columns: tuple[str, ...]
     nbytes: int
+    # Row counts of consecutive groups that are read whole; none where any row is read alone.
+    groups: tuple[int, ...] = ()
     _fingerprint: str = ""
 
     @property
@@ -128,6 +130,7 @@ class GroupedTable(Table):
         self._fingerprint = fingerprint
         self.nbytes = sum(group.nbytes for group in groups)
         self._groups = [group for group in groups if group.num_rows]
+        self.groups = tuple(group.num_rows for group in self._groups)
         self._ends = np.cumsum([group.num_rows for group in self._groups], dtype=np.int64)
         kept = CACHE_BYTES * max(1, len(self._groups)) // max(1, self.nbytes)
         self._load = functools.lru_cache(maxsize=max(1, min(64, kept)))(lambda place: self._groups[place].load())

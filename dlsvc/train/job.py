@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dlsvc.data.order import Order
 from dlsvc.data.plan import Plan
 from dlsvc.spec.schema import TrainSpec
 from dlsvc.store.runs import Run
@@ -22,7 +23,7 @@ class Job:
     home: str
     preprocess: Mapping[str, Any]
     classes: tuple[str, ...]
-    num_samples: int
+    order: Order
     data_fingerprint: str
     feed: str
 
@@ -37,7 +38,7 @@ class Job:
 
     @property
     def plan(self) -> Plan:
-        return Plan(self.spec.seed, self.num_samples, self.spec.batch.global_size, self.micro_size)
+        return Plan(self.spec.seed, self.order, self.spec.batch.global_size, self.micro_size)
 
     @property
     def total_steps(self) -> int:
@@ -46,4 +47,4 @@ class Job:
         if budget.steps is not None:
             return budget.steps
         assert budget.epochs is not None
-        return -(-budget.epochs * self.num_samples // self.spec.batch.global_size)
+        return -(-budget.epochs * len(self.order) // self.spec.batch.global_size)

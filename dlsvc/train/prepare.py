@@ -12,8 +12,10 @@ from dlsvc.augment.registry import build_augmentations
 from dlsvc.data.atom import AtomBuilder, BadSample, Rows
 from dlsvc.data.feed_resident import Round, resident_feed
 from dlsvc.data.fetch import Say, silent
+from dlsvc.data.order import Order, Shuffled, Windowed
 from dlsvc.data.preprocess import Preprocess, build_preprocess
 from dlsvc.data.source import open_source
+from dlsvc.data.table import CACHE_BYTES, Table
 from dlsvc.errors import DataError
 from dlsvc.spec.load import identity, resolve
 from dlsvc.spec.schema import TrainSpec
@@ -22,6 +24,9 @@ from dlsvc.train.job import Job
 
 # What fits comfortably beside the model in every worker is kept in memory.
 RESIDENT_BYTES = 1 << 30
+
+# What a window of row groups takes: half of what a table keeps at hand, since two windows meet in a batch.
+WINDOW_BYTES = CACHE_BYTES // 2
 
 
 def open_run(spec: TrainSpec, run_name: str | None, home: Path) -> tuple[TrainSpec, Run]:
@@ -51,10 +56,20 @@ def prepare_job(spec: TrainSpec, run: Run, home: Path, say: Say = silent) -> Job
         home=str(home),
         preprocess=preprocess.to_json(),
         classes=preprocess.classes,
-        num_samples=len(table),
+        order=order_of(table),
         data_fingerprint=table.fingerprint,
         feed=feed,
     )
+
+
+def order_of(table: Table) -> Order:
+    """Any row anywhere where that is cheap; within windows of row groups where the data is too large for it. It depends
+    on the data alone, so both feeds have the same.
+    """
+    if not table.groups or table.nbytes <= RESIDENT_BYTES:
+        return Shuffled(len(table))
+    window_rows = len(table) * WINDOW_BYTES // table.nbytes
+    return Windowed(table.groups, max(1, window_rows))
 
 
 def atom_builder(job: Job, table: Rows | None = None) -> AtomBuilder:

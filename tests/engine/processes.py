@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import socket
@@ -22,7 +23,7 @@ def run_group(world_size: int, function: Callable[..., Any], *arguments: Any) ->
     """What each rank's `function(rank, world_size, *arguments)` returns, in rank order. A rank's failure is raised
     here.
     """
-    context = multiprocessing.get_context("spawn")
+    context = _server()
     answers: Any = context.Queue()
     port = free_port()
     processes = [
@@ -40,6 +41,18 @@ def run_group(world_size: int, function: Callable[..., Any], *arguments: Any) ->
     failures = [str(value) for value in found.values() if isinstance(value, RuntimeError)]
     assert not failures, "\n".join(failures)
     return [found[rank] for rank in range(world_size)]
+
+
+@functools.cache
+def _server() -> Any:
+    """Processes are forked from one that has imported what they all need and started no threads: importing torch and
+    DeepSpeed anew takes longer than most of what is tested.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["torch", "deepspeed", "dlsvc.train.worker", "dlsvc.engine.zero", "tests.train.trials"]
+    )
+    return context
 
 
 def _member(

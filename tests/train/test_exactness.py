@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from dlsvc.data.order import Shuffled
 from dlsvc.data.plan import Plan
 from dlsvc.store.checkpoint import BUFFER, WEIGHT, Reader, newest_good
 from dlsvc.store.runs import RunStore
@@ -66,7 +67,7 @@ def test_ledger_holds_the_planned_samples(home: Path) -> None:
     spec = spec_of("lenet5", budget__steps=30, strategy="ddp", scaling__workers=2)
     train_in_group(spec, home, run_name="ledger", world_size=2)
     records = RunStore(home).open("ledger").trajectory()
-    plan = Plan(spec.seed, 1500, 64, 8)
+    plan = Plan(spec.seed, Shuffled(1500), 64, 8)
     assert sum(record["samples"] for record in records) == 30 * 64
     for record in records:
         planned = sum(plan.fingerprint(step) for step in range(record["first_step"], record["step"]))

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from dlsvc.data.order import Shuffled
 from dlsvc.data.plan import Plan
 from dlsvc.errors import RunCancelled
 from dlsvc.store.runs import Run, RunStore
@@ -103,7 +104,7 @@ class Killer(threading.Thread):
 
 def check_trajectory(run: Run, seed: int, steps: int) -> None:
     """Every step's samples are those of the plan, once."""
-    plan, records = Plan(seed, 1500, 64, 8), run.trajectory()
+    plan, records = Plan(seed, Shuffled(1500), 64, 8), run.trajectory()
     assert [record["first_step"] for record in records[1:]] == [record["step"] for record in records[:-1]]
     assert (records[0]["first_step"], records[-1]["step"]) == (0, steps)
     for record in records:
