@@ -1,8 +1,8 @@
 """[R] The stream feed: Ray Data builds atoms on CPU nodes, in the order of the plan, while the trainers train.
 
-`DataConfig.configure` runs at every start of the worker group, so the pipeline begins where the newest good
-checkpoint ends, for whatever number of workers
-there is. A row is an atom; blocks hold equal numbers of rows, and block j goes to rank j mod n.
+`DataConfig.configure` runs at every start of the worker group, so the pipeline begins where the newest good checkpoint
+ends, for whatever number of workers there is. A row is an atom; a block holds some steps of one rank, and block j goes
+to rank j mod n.
 """
 
 from __future__ import annotations
@@ -13,17 +13,21 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import ray
 import ray.data
 from ray.data import DataIterator
 from ray.train import DataConfig
 
-from dlsvc.data.atom import Arrays, AtomBuilder
+from dlsvc.data.atom import AtomBuilder
 from dlsvc.data.feed_resident import Round
 from dlsvc.data.plan import Plan
+from dlsvc.spec.sections import StreamSpec
 
-# Steps that a block holds for its rank: enough that moving blocks costs little, few enough that the first batch comes
-# soon.
-STEPS_PER_BLOCK = 4
+# Blocks begin small, so that the first batch comes soon, and double up to what moves well between nodes.
+FIRST_STEPS = 4
+BLOCK_BYTES = 16 * 2**20
+
+_ACCELERATOR = "ray.io/accelerator-type"
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class StreamSource:
     total_steps: int
     builder: Callable[[], AtomBuilder]
     cursor: Callable[[], int]
-    actors: int = 1
+    settings: StreamSpec
 
 
 class BuildAtoms:
@@ -46,7 +50,7 @@ class BuildAtoms:
     def __call__(self, rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         places = list(zip(rows["step"].tolist(), rows["atom"].tolist(), strict=True))
         atoms = [self.builder.build(step, max(atom, 0)) for step, atom in places]
-        stacked = {name: np.stack([atom[name] for atom in atoms]) for name in atoms[0]}
+        stacked = {name: np.stack([atom[name] for atom in atoms]) for name in atoms[0]} if atoms else {}
         return {"step": rows["step"], "atom": rows["atom"], **stacked}
 
 
@@ -60,24 +64,71 @@ class PlannedData(DataConfig):
     def configure(
         self, datasets: Any, world_size: int, worker_handles: Any = None, worker_node_ids: Any = None, **_: Any
     ) -> list[dict[str, DataIterator]]:
-        start = self.source.cursor()
-        blocks = list(_blocks(self.source.plan, start, self.source.total_steps, world_size))
-        pool = ray.data.ActorPoolStrategy(size=self.source.actors)
-        arguments = {"fn_constructor_args": (self.source,), "batch_size": None, "num_cpus": 0.25, "compute": pool}
-        dataset = ray.data.from_arrow(blocks or [_table([], [])]).map_batches(BuildAtoms, **arguments)
+        start, settings = self.source.cursor(), self.source.settings
+        blocks = list(_blocks(self.source, start, world_size))
+        selector = dict(settings.labels) or _away_from_gpus()
+        arguments: dict[str, Any] = {"label_selector": selector} if selector else {}
+        pool = _pool(settings, world_size, selector)
+        dataset = ray.data.from_arrow(blocks or [_table([], [])]).map_batches(
+            BuildAtoms,
+            fn_constructor_args=(self.source,),
+            batch_size=None,
+            num_cpus=settings.cpu,
+            compute=pool,
+            **arguments,
+        )
         dataset.context.execution_options.preserve_order = True
         dataset.context.enable_progress_bars = False
         return [{"train": split} for split in dataset.streaming_split(world_size, equal=False)]
 
 
-def _blocks(plan: Plan, start: int, stop: int, world_size: int) -> Iterator[pa.Table]:
-    """For each few steps, one block a rank; atom -1 keeps a rank short of atoms in step."""
-    assignments = [plan.assignment(rank, world_size) for rank in range(world_size)]
-    for first in range(start, stop, STEPS_PER_BLOCK):
-        steps = range(first, min(first + STEPS_PER_BLOCK, stop))
+def _pool(settings: StreamSpec, world_size: int, selector: dict[str, str]) -> Any:
+    """The actor pool; Ray Data scales it by how busy it is."""
+    if isinstance(settings.actors, int):
+        return ray.data.ActorPoolStrategy(size=settings.actors)
+    if settings.actors != "auto":
+        return ray.data.ActorPoolStrategy(min_size=settings.actors.min, max_size=settings.actors.max)
+    cpus = sum(node["Resources"].get("CPU", 0) for node in _nodes(selector))
+    # Where the trainers may stand among the actors, a CPU each is theirs.
+    spare = int(cpus) - (0 if selector else world_size)
+    return ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, spare))
+
+
+def _nodes(selector: dict[str, str]) -> list[dict[str, Any]]:
+    """Living nodes with the selector's labels; where it only says what they must not have, those without a GPU."""
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    if _ACCELERATOR in selector:
+        return [node for node in alive if not node["Resources"].get("GPU")]
+    return [node for node in alive if selector.items() <= node.get("Labels", {}).items()]
+
+
+def _away_from_gpus() -> dict[str, str]:
+    """A selector of nodes without GPUs, where the cluster has both kinds."""
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    kinds = {node.get("Labels", {}).get(_ACCELERATOR) for node in alive if node["Resources"].get("GPU")} - {None}
+    if not kinds or all(node["Resources"].get("GPU") for node in alive):
+        return {}
+    return {_ACCELERATOR: f"!in({','.join(sorted(kinds))})"}
+
+
+def _blocks(source: StreamSource, start: int, world_size: int) -> Iterator[pa.Table]:
+    """For some steps at a time, one block a rank; atom -1 keeps a rank short of atoms in step."""
+    assignments = [source.plan.assignment(rank, world_size) for rank in range(world_size)]
+    if start >= source.total_steps:
+        return
+    atom = source.builder().build(start, 0)
+    step_bytes = len(assignments[0]) * sum(array.nbytes for array in atom.values())
+    for steps in _runs_of_steps(start, source.total_steps, max(1, BLOCK_BYTES // step_bytes)):
         for atoms in assignments:
             places = [(step, -1 if atom is None else atom) for step in steps for atom in atoms]
             yield _table([step for step, _ in places], [atom for _, atom in places])
+
+
+def _runs_of_steps(start: int, stop: int, most: int) -> Iterator[range]:
+    length = min(FIRST_STEPS, most)
+    while start < stop:
+        yield range(start, min(start + length, stop))
+        start, length = start + length, min(2 * length, most)
 
 
 def _table(steps: list[int], atoms: list[int]) -> pa.Table:
@@ -85,10 +136,8 @@ def _table(steps: list[int], atoms: list[int]) -> pa.Table:
 
 
 def stream_feed(shard: DataIterator, start: int) -> Iterator[Round]:
-    """(step, atom or None, arrays) of this rank, in order."""
-    for rows in shard.iter_batches(batch_size=1, prefetch_batches=4):
-        step, atom = int(rows["step"][0]), int(rows["atom"][0])
-        arrays: Arrays = {
-            name: np.ascontiguousarray(column[0]) for name, column in rows.items() if name not in ("step", "atom")
-        }
-        yield step, None if atom < 0 else atom, arrays
+    """(step, atom or None, arrays) of this rank, in order. Arrays lie in Ray's shared memory and may only be read."""
+    for block in shard.iter_batches(batch_size=None, prefetch_batches=1):
+        steps, atoms = block.pop("step"), block.pop("atom")
+        for place, (step, atom) in enumerate(zip(steps.tolist(), atoms.tolist(), strict=True)):
+            yield step, None if atom < 0 else atom, {name: column[place] for name, column in block.items()}

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dlsvc.spec.schema import DataSpec, ImageSpec, TextSpec
 
 Arrays = dict[str, NDArray[Any]]
+Samples = dict[str, Any]
 
 # What a request may hold.
 INPUTS = ("image", "features", "text")
@@ -124,16 +125,18 @@ class Preprocess:
     def reads(self) -> tuple[str, ...]:
         return tuple(name for name in INPUTS if getattr(self, name) is not None)
 
-    def decode(self, rows: Mapping[str, Any]) -> tuple[Arrays, list[BadRow]]:
-        """Rows of a table as arrays, and those that can't be decoded, whose places hold zeros."""
-        arrays: Arrays = {}
+    def decode(self, rows: Mapping[str, Any]) -> tuple[Samples, list[BadRow]]:
+        """Rows of a table as samples, and those that can't be decoded, whose places hold zeros. Augmentations work on
+        samples: images uint8, texts as lists of str.
+        """
+        arrays: Samples = {}
         bad: list[BadRow] = []
         if self.image is not None:
             arrays["image"], bad = self._images(_column(rows, "image"), rows.get("uri"))
         if self.features is not None:
             arrays["features"] = _column(rows, "features")
         if self.text is not None:
-            arrays |= self.text.encode(_column(rows, "text"))
+            arrays["text"] = _column(rows, "text")
         if "label" in rows:
             arrays["label"] = self._labels(rows["label"])
         return arrays, bad
@@ -144,11 +147,15 @@ class Preprocess:
             raise DataError("this model reads no images")
         return self.image.decode(image)
 
-    def finish(self, arrays: Mapping[str, NDArray[Any]]) -> Arrays:
-        """Decoded, perhaps augmented arrays as a batch: images normalised, features standardised, the rest as it is."""
-        batch = dict(arrays)
+    def finish(self, samples: Mapping[str, Any]) -> Arrays:
+        """Samples, perhaps augmented, as a batch: images normalised, features standardised, texts as tokens, the rest
+        as it is.
+        """
+        batch = dict(samples)
         if self.image is not None and "image" in batch:
             batch["image"] = self.image.normalise(batch["image"])
+        if self.text is not None and "text" in batch:
+            batch |= self.text.encode(batch.pop("text"))
         if self.features is not None and "features" in batch:
             batch["features"] = self.features.standardise(batch["features"])
         return batch
@@ -161,13 +168,13 @@ class Preprocess:
         if not inputs:
             raise DataError("no input")
         names = self._asked(inputs)
-        arrays: Arrays = {}
+        arrays: Samples = {}
         if "image" in names and self.image is not None:
             arrays["image"] = np.stack(_each(inputs, "image", self._request_image))
         if "features" in names and self.features is not None:
             arrays["features"] = np.stack(_each(inputs, "features", self.features.decode))
         if "text" in names and self.text is not None:
-            arrays |= self.text.encode(_each(inputs, "text", _request_text))
+            arrays["text"] = _each(inputs, "text", _request_text)
         return self.finish(arrays)
 
     def _asked(self, inputs: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from dlsvc.data.atom import Arrays
 
@@ -14,9 +18,11 @@ def to_tensors(arrays: Arrays, device: torch.device) -> dict[str, torch.Tensor]:
     axis of one makes a transposed
     array count as contiguous, and torch takes its strides for channels-last).
     """
-    found = {}
-    for name, array in arrays.items():
-        if name != "position":
-            source = torch.from_numpy(array if array.flags.writeable else array.copy())
-            found[name] = torch.empty(source.shape, dtype=source.dtype).copy_(source).to(device)
-    return found
+    return {name: _own(array).to(device) for name, array in arrays.items() if name != "position"}
+
+
+def _own(array: NDArray[Any]) -> torch.Tensor:
+    """A copy, also of an array that may only be read, as those in Ray's shared memory."""
+    tensor = torch.empty(array.shape, dtype=torch.from_numpy(np.empty(0, array.dtype)).dtype)
+    np.copyto(tensor.numpy(), array)
+    return tensor

@@ -59,7 +59,7 @@ def identity(spec: TrainSpec) -> str:
     """sha256 over the fields that decide the trajectory: two specs of one identity give the same model."""
     assert spec.batch.micro_size != "auto", "resolve the spec first: the atom decides the trajectory"
     kept: dict[str, Any] = {name: value for name, value in spec.dump().items() if name not in _BESIDE_THE_TRAJECTORY}
-    kept["data"] = {name: value for name, value in kept["data"].items() if name != "feed"}
+    kept["data"] = {name: value for name, value in kept["data"].items() if name not in ("feed", "stream")}
     return digest(kept)
 
 

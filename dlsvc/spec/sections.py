@@ -107,6 +107,35 @@ class AugmentSpec(BaseModel):
         return dict(self.model_extra or {})
 
 
+class ActorRange(Part):
+    """Between how many actors a pool scales."""
+
+    min: Count = Field(1, description="fewest actors")
+    max: Count = Field(description="most actors")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.max < self.min:
+            raise ValueError(f"max is {self.max}, less than min, {self.min}")
+        return self
+
+
+class StreamSpec(Part):
+    """Who decodes and augments for the stream feed. It never changes the result."""
+
+    actors: Count | ActorRange | Literal["auto"] = Field(
+        "auto",
+        description="how many build batches, or {min, max}; auto: one to as many as the cluster has CPUs to spare",
+    )
+    cpu: NonNegative = Field(
+        0.5, description="CPUs an actor, as Ray counts them; a fraction never starves the trainers"
+    )
+    labels: dict[str, str] = Field(
+        default_factory=dict,
+        description="labels that an actor's node must have; without any, nodes without GPUs where there are both kinds",
+    )
+
+
 class DataSpec(Part):
     """What to learn from."""
 
@@ -115,6 +144,7 @@ class DataSpec(Part):
     feed: Literal["auto", "resident", "stream"] = Field(
         "auto", description="resident: held in memory; stream: read by Ray Data; auto: by size. Results are the same"
     )
+    stream: StreamSpec = Field(default_factory=StreamSpec, description="who builds batches for the stream feed")
     image: ImageSpec | None = Field(None, description="null keeps the source's own size and statistics")
     text: TextSpec | None = Field(None, description="null: texts aren't read")
     positive: Text | None = Field(

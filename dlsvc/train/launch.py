@@ -107,7 +107,11 @@ def _stream_settings(job: Job) -> dict[str, Any]:
     from dlsvc.data.feed_stream import PlannedData, StreamSource
 
     source = StreamSource(
-        job.plan, job.total_steps, functools.partial(atom_builder, job), functools.partial(_cursor, job)
+        job.plan,
+        job.total_steps,
+        functools.partial(atom_builder, job),
+        functools.partial(_cursor, job),
+        job.spec.data.stream,
     )
     return {"datasets": {"train": ray.data.range(1)}, "dataset_config": PlannedData(source)}
 
