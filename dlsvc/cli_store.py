@@ -102,6 +102,15 @@ def models_alias(reference: str, alias: str, as_json: bool) -> None:
     answer({"model": found, "alias": alias}, as_json, f"{found} is {alias}")
 
 
+@models.command("rm")
+@click.argument("reference", metavar="MODEL")
+@json_option
+def models_rm(reference: str, as_json: bool) -> None:
+    """Delete a version that no alias names."""
+    found = _models().remove(reference)
+    answer({"model": found, "status": "removed"}, as_json, f"{found} is removed")
+
+
 @models.command("export")
 @click.argument("reference", metavar="MODEL")
 @click.argument("target", metavar="DEST", type=click.Path(path_type=Path))

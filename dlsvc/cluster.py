@@ -58,4 +58,11 @@ def _require_listener(address: str) -> None:
 def _start(cpus: int, *, dashboard: bool) -> None:
     """A cluster in this process's machine. Logical CPUs may exceed cores: data tasks and workers share them."""
     count = max(cpus, os.cpu_count() or 1)
-    ray.init(address="local", num_cpus=count, include_dashboard=dashboard, log_to_driver=False, configure_logging=False)
+    quiet = {"log_to_driver": False, "configure_logging": False}
+    try:
+        ray.init(address="local", num_cpus=count, include_dashboard=dashboard, **quiet)
+    except Exception as error:
+        # Ray raises a bare Exception when its processes don't answer in time.
+        raise ClusterUnreachable(
+            f"Ray didn't start on this machine: {error} (is it very busy, or out of memory or of space in /tmp?)"
+        ) from error

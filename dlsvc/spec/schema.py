@@ -115,10 +115,6 @@ class TrainSpec(_Dumped):
         workers = self.scaling.workers
         return workers if isinstance(workers, int) else workers.max
 
-    def fewest_workers(self) -> int:
-        workers = self.scaling.workers
-        return workers if isinstance(workers, int) else workers.min
-
 
 Pair = tuple[float, float]
 

@@ -268,6 +268,9 @@ class ScalingSpec(Part):
         1, description="a number, or {min, max} to grow and shrink with the cluster"
     )
     resources: ResourcesSpec = Field(default_factory=ResourcesSpec, description="what each worker asks for")
+    resize_every_s: Positive = Field(
+        60, description="how often an elastic run looks whether the cluster has room for more workers, in seconds"
+    )
     max_failures: Annotated[int, Field(ge=0, le=10**6)] = Field(
         20, description="restarts after a lost worker or node before the run counts as failed"
     )

@@ -89,13 +89,14 @@ class ModelStore:
         os.replace(draft, path)
         return f"{name}@{version}"
 
-    def remove(self, reference: str) -> None:
-        """Delete a version that no alias names."""
+    def remove(self, reference: str) -> str:
+        """Delete a version that no alias names. Raises Refused when one does."""
         name, version = self.resolve(reference)
         held = [alias for alias, target in self.aliases(name).items() if target == version]
         if held:
             raise Refused(f"{name}@{version} is {', '.join(held)}; move the alias first")
         shutil.rmtree(self.root / name / str(version))
+        return f"{name}@{version}"
 
     def describe(self, reference: str) -> dict[str, Any]:
         bundle = self.open(reference)

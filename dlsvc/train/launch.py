@@ -71,11 +71,7 @@ def _fit(job: Job) -> dict[str, Any]:
     spec = job.spec
     # Ray may have been imported with its own log settings; its controller's messages go to the run's log.
     logging.getLogger("ray.train").setLevel(logging.ERROR)
-    workers = spec.scaling.workers
-    count = workers if isinstance(workers, int) else (workers.min, workers.max)
-    scaling = ScalingConfig(
-        num_workers=count, use_gpu=spec.scaling.resources.gpu > 0, resources_per_worker=spec.scaling.resources.as_ray()
-    )
+    scaling = _scaling(spec)
     failures = FailureConfig(max_failures=spec.scaling.max_failures)
     config = RunConfig(name=uuid.uuid4().hex, storage_path=str(job.run.path / "ray"), failure_config=failures)
     settings: dict[str, Any] = {"train_loop_config": {"job": job}, "scaling_config": scaling, "run_config": config}
@@ -90,6 +86,18 @@ def _fit(job: Job) -> dict[str, Any]:
     except TrainingFailedError as error:
         _raise_fatal(job.run)
         raise RunFailed(f"training failed: {error}") from error
+
+
+def _scaling(spec: TrainSpec) -> ScalingConfig:
+    asked, workers = spec.scaling.resources, spec.scaling.workers
+    return ScalingConfig(
+        num_workers=workers if isinstance(workers, int) else (workers.min, workers.max),
+        use_gpu=asked.gpu > 0,
+        resources_per_worker=asked.as_ray(),
+        accelerator_type=asked.accelerator,
+        label_selector=dict(asked.labels) or None,
+        elastic_resize_monitor_interval_s=spec.scaling.resize_every_s,
+    )
 
 
 def _worker(config: dict[str, Any]) -> dict[str, Any]:

@@ -151,7 +151,7 @@ class Session:
     def _hooks(self, parts: Parts, tracker: Tracker) -> Hooks:
         return Hooks(
             save=lambda step: self._save(parts.engine, step),
-            evaluate=lambda step: tracker.evaluated(step, self._evaluate(parts)[0]),
+            evaluate=lambda step: tracker.evaluated(step, self._evaluate(parts, self._committed())[0]),
             record=lambda record: tracker.trained({**record, "lr": _rates(parts.engine)}),
             is_cancelled=lambda: self.place.rank == 0 and (self.job.run.path / "CANCEL").exists(),
         )
@@ -189,17 +189,21 @@ class Session:
         if self.place.rank == 0:
             self.job.run.write("workers.json", {"pids": pids, "start_step": start})
 
-    def _whole(self, parts: Parts, *, averaged: bool) -> dict[str, torch.Tensor]:
-        """The weights of the checkpoint just committed, under the model's own names."""
+    def _committed(self) -> Reader:
+        """The checkpoint just committed, verified once for whoever reads it."""
         found = checkpoint.newest_good(self.job.run.checkpoints)
         assert found is not None, "a checkpoint is committed before it is read back"
-        model = build_model(self.job.spec.model.model_dump())
-        return saving.whole_weights(Reader(found), model, parts.task.modules(model), averaged=averaged)
+        return Reader(found)
 
-    def _evaluate(self, parts: Parts) -> tuple[dict[str, float], nn.Module, dict[str, torch.Tensor]]:
+    def _whole(self, parts: Parts, reader: Reader, *, averaged: bool) -> dict[str, torch.Tensor]:
+        """Its weights under the model's own names."""
+        model = build_model(self.job.spec.model.model_dump())
+        return saving.whole_weights(reader, model, parts.task.modules(model), averaged=averaged)
+
+    def _evaluate(self, parts: Parts, reader: Reader) -> tuple[dict[str, float], nn.Module, dict[str, torch.Tensor]]:
         """Metrics of the weights that would be published now, each rank measuring its share of the split."""
         spec = self.job.spec
-        weights = self._whole(parts, averaged=True)
+        weights = self._whole(parts, reader, averaged=True)
         model = build_model(spec.model.model_dump())
         model.load_state_dict(weights, strict=True)
         model.to(self.place.device).eval()
@@ -218,10 +222,11 @@ class Session:
     def _finish(self, parts: Parts) -> dict[str, Any]:
         """Evaluate and publish what the last checkpoint holds."""
         job, spec = self.job, self.job.spec
-        metrics, model, weights = self._evaluate(parts)
+        reader = self._committed()
+        metrics, model, weights = self._evaluate(parts, reader)
         if self.place.rank != 0:
             return {}
-        trained = self._whole(parts, averaged=False)
+        trained = self._whole(parts, reader, averaged=False)
         parameters = saving.parameter_names(model)
         digest = checkpoint.weights_sha256({name: value for name, value in trained.items() if name in parameters})
         lineage = {
