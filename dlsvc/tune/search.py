@@ -39,8 +39,8 @@ def tune(spec: TuneSpec, *, address: str | None = None, show_progress: bool = Tr
             metric=spec.metric,
             mode=spec.mode,
             num_samples=1 if spec.algorithm == "grid" else spec.trials,
-            max_concurrent_trials=concurrent,
             scheduler=_scheduler(spec),
+            search_alg=searcher(spec, concurrent),
         )
         run_config = ray_tune.RunConfig(
             name=f"{spec.name}-{int(began * 1000)}",
@@ -48,7 +48,7 @@ def tune(spec: TuneSpec, *, address: str | None = None, show_progress: bool = Tr
             verbose=0,
             callbacks=[TrialTable(spec.metric, spec.mode, _num_trials(spec), show=show_progress)],
         )
-        tuner = ray_tune.Tuner(trainable, param_space=_space(spec), tune_config=settings, run_config=run_config)
+        tuner = ray_tune.Tuner(trainable, param_space=space(spec), tune_config=settings, run_config=run_config)
         results = tuner.fit()
     rows = [{**_row(result), "score": (result.metrics or {}).get(spec.metric)} for result in results]
     finished = [row for row in rows if row["score"] is not None and row["model"]]
@@ -125,7 +125,7 @@ def trial_spec(spec: TuneSpec, values: Mapping[str, Any]) -> TrainSpec:
     return found
 
 
-def _space(spec: TuneSpec) -> dict[str, Any]:
+def space(spec: TuneSpec) -> dict[str, Any]:
     """The search space in Tune's words. A grid needs choices."""
     space: dict[str, Any] = {}
     for path, search in spec.search.items():
@@ -145,6 +145,11 @@ def _num_trials(spec: TuneSpec) -> int:
     if spec.algorithm != "grid":
         return spec.trials
     return math.prod(len(search.choice or ()) for search in spec.search.values())
+
+
+def searcher(spec: TuneSpec, concurrent: int) -> Any:
+    """Draws, or enumerates, from the spec's seed."""
+    return ray_tune.search.BasicVariantGenerator(random_state=spec.seed, max_concurrent=concurrent)
 
 
 def _scheduler(spec: TuneSpec) -> Any:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from ray import tune as ray_tune
 
 from dlsvc.spec.load import parse
 from dlsvc.spec.schema import TuneSpec
 from dlsvc.store.models import ModelStore
-from dlsvc.tune.search import trial_spec, tune
+from dlsvc.tune.search import searcher, space, trial_spec, tune
 from tests.train.trials import spec_of
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -42,8 +43,24 @@ def test_trial_is_the_base_with_the_drawn_values() -> None:
 @pytest.mark.timeout(600)
 def test_asha_stops_trials_that_fall_behind(home: Path) -> None:
     train = spec_of("lenet5", budget__steps=120, publish__name="asha-lenet5", evaluate__every_steps=10).dump()
-    changes = {"train": train, "algorithm": "random", "scheduler": "asha", "grace_steps": 10, "trials": 6}
-    result = tune(search_of(search={"optim.lr": {"log_uniform": [1e-7, 1e-2]}}, **changes), show_progress=False)
-    steps = sorted(trial["step"] for trial in result["trials"])
-    assert steps[0] < 120
-    assert steps[-1] == 120
+    changes = {"train": train, "scheduler": "asha", "grace_steps": 10, "reduction_factor": 2, "max_concurrent": 1}
+    # The best rate comes first, so that the others find out that they are behind.
+    result = tune(search_of(search={"optim.lr": {"choice": [3e-3, 1e-6, 1e-7]}}, **changes), show_progress=False)
+    steps = {trial["config"]["optim.lr"]: trial["step"] for trial in result["trials"]}
+    assert steps[3e-3] == 120
+    assert steps[1e-7] < 120
+    assert result["best"]["config"] == {"optim.lr": 3e-3}
+
+
+def test_draws_come_from_the_seed() -> None:
+    """Tune's own generator, seeded: the same spec draws the same trials."""
+    spec = search_of(algorithm="random", search={"optim.lr": {"log_uniform": [1e-7, 1e-2]}}, trials=4)
+    assert _drawn(spec, 1) == _drawn(spec, 1)
+    assert _drawn(spec, 1) != _drawn(spec, 2)
+
+
+def _drawn(spec: TuneSpec, seed: int) -> list[float]:
+    ray_tune.register_trainable("any", lambda config: None)
+    generator = searcher(spec.model_copy(update={"seed": seed}), spec.trials)
+    generator.add_configurations({"drawn": {"run": "any", "num_samples": spec.trials, "config": space(spec)}})
+    return [generator.next_trial().config["optim.lr"] for _ in range(spec.trials)]
