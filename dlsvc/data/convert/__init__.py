@@ -6,7 +6,9 @@ import contextlib
 import json
 import os
 import shutil
+import struct
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,10 @@ Splits = Mapping[str, Mapping[str, Any]]
 
 # A set whose packages move may come out this much larger or smaller; beyond it, it was read wrongly.
 _MOVES = 2.0
+
+
+# What a converter meets in a package that isn't what it was written for; a `next` without a next is a RuntimeError.
+_UNEXPECTED = (LookupError, ValueError, AttributeError, RuntimeError, OSError, struct.error, zlib.error)
 
 
 def dataset_dir(entry: CatalogEntry, home: Path) -> Path:
@@ -110,7 +116,7 @@ def _convert(entry: CatalogEntry, paths: list[Path], say: Say) -> Splits:
     try:
         rows = _converters()[entry.name](entry, read)
         return columns_by_split(counted(rows, title, sum(entry.counts.values()), say))
-    except (KeyError, ValueError, LookupError, StopIteration, RuntimeError) as error:
+    except _UNEXPECTED as error:
         raise DataError(f"the packages of {entry.name} hold something else than expected: {error!r}") from error
 
 
