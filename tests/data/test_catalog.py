@@ -118,7 +118,7 @@ def test_statistics_of_the_catalog_are_those_of_the_pixels(name: str, data_home:
 
     source = open_catalog(entry(name), data_home)
     table = source.table("train")
-    rows = table.rows(np.arange(0, len(table), max(1, len(table) // 3000), dtype=np.int64))
+    rows = table.rows(np.arange(0, len(table), max(1, len(table) // 1000), dtype=np.int64))
     arrays, bad = build_preprocess(DataSpec(source=name), source).decode(rows)
     assert not bad
     assert arrays["image"].shape[1:] == (source.image_size, source.image_size, source.channels)
