@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gzip
 import io
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
@@ -21,9 +22,12 @@ from dlsvc.data.convert.stamps import Stamp, stamps
 _TEST_PHOTOS = {"chelsea.png", "flower.jpg", "Dune.jpg", "LadyBird.jpg"}
 _PATCH, _LARGEST = 96, 1280
 
-_SCENE, _OBJECTS = 96, 2
+_SCENE, _OBJECTS, _GROUND_DRAWS = 96, 2, 4
 # Objects take between these shares of a scene's side.
 _SMALLEST_SHARE, _LARGEST_SHARE = 0.35, 0.7
+
+# (label, that category's objects), in the order of the labels.
+Groups = Sequence[tuple[int, Sequence[Image.Image]]]
 
 _CROP = 64
 _TRAIN_STRIDE = 16
@@ -85,44 +89,44 @@ def _photos(entry: CatalogEntry, read: Read) -> Rows:
 
 
 def _stamps_scenes(entry: CatalogEntry, read: Read) -> Rows:
+    """Categories are drawn evenly, for there are eight times as many animals as vehicles."""
     cut_outs = [stamp for stamp in stamps(read) if stamp.category in entry.classes and not stamp.is_cartoon]
     photographs = list(_photographs(read))
     for split, count in entry.counts.items():
-        objects = [_shrunk(stamp) for stamp in cut_outs if split_of(held_out(stamp.file_name)) == split]
-        labels = [entry.classes.index(name) for name, _ in objects]
+        here = [stamp for stamp in cut_outs if split_of(held_out(stamp.file_name)) == split]
         grounds = [image for test, image in photographs if split_of(test) == split]
         ids = np.arange(count, dtype=np.int64)
-        draws = keys.uniform(keys.derive(keys.sample_keys(0, ids * 0, ids), split), (4 + 4 * _OBJECTS,))
+        draws = keys.uniform(keys.derive(keys.sample_keys(0, ids * 0, ids), split), (_GROUND_DRAWS + 5 * _OBJECTS,))
+        groups = _by_label(here, entry.classes)
         for draw in draws:
-            image, mask = _scene([image for _, image in objects], labels, grounds, draw)
+            image, mask = _scene(groups, grounds, draw)
             yield split, {"image": image, "mask": mask}
 
 
-def _shrunk(stamp: Stamp) -> tuple[str, Image.Image]:
-    """Small enough to keep them all at hand, twice as large as any scene shows them."""
-    image = opened(stamp.picture)
-    image.thumbnail((2 * _SCENE, 2 * _SCENE), Image.Resampling.BICUBIC)
-    return stamp.category, image
+def _by_label(cut_outs: Sequence[Stamp], classes: Sequence[str]) -> Groups:
+    """Each category's objects, small enough to keep them all at hand: twice as large as a scene."""
+    groups: dict[int, list[Image.Image]] = defaultdict(list)
+    for stamp in cut_outs:
+        image = opened(stamp.picture)
+        image.thumbnail((2 * _SCENE, 2 * _SCENE), Image.Resampling.BICUBIC)
+        groups[classes.index(stamp.category)].append(image)
+    return sorted(groups.items(), key=lambda group: group[0])
 
 
-def _scene(
-    objects: Sequence[Image.Image],
-    labels: Sequence[int],
-    grounds: Sequence[Image.Image],
-    draw: NDArray[np.float64],
-) -> tuple[Pixels, Pixels]:
-    """(96, 96, 3) and its mask (96, 96) from uniform numbers: four for the ground, four for each object."""
-    scene = _ground(grounds, *draw[:4])
+def _scene(groups: Groups, grounds: Sequence[Image.Image], draw: NDArray[np.float64]) -> tuple[Pixels, Pixels]:
+    """(96, 96, 3) and its mask (96, 96) from uniform numbers: four for the ground, five for each object."""
+    scene = _ground(grounds, *draw[:_GROUND_DRAWS])
     mask = np.zeros((_SCENE, _SCENE), np.uint8)
-    places = _distinct(draw[4::4], len(objects))
-    for place, (share, across, down) in zip(places, draw[4:].reshape(-1, 4)[:, 1:], strict=True):
-        cut_out = objects[place].copy()
+    numbers = draw[_GROUND_DRAWS:].reshape(_OBJECTS, 5)
+    for place, (_, which, share, across, down) in zip(_distinct(numbers[:, 0], len(groups)), numbers, strict=True):
+        label, images = groups[place]
+        cut_out = images[int(which * len(images))].copy()
         side = (_SMALLEST_SHARE + share * (_LARGEST_SHARE - _SMALLEST_SHARE)) * _SCENE
         cut_out.thumbnail((side, side), Image.Resampling.BICUBIC)
         left, top = int(across * (_SCENE - cut_out.width + 1)), int(down * (_SCENE - cut_out.height + 1))
         scene.paste(cut_out, (left, top), cut_out)
         inside = np.asarray(cut_out)[..., 3] > 127
-        mask[top : top + cut_out.height, left : left + cut_out.width][inside] = labels[place]
+        mask[top : top + cut_out.height, left : left + cut_out.width][inside] = label
     return np.asarray(scene), mask
 
 
