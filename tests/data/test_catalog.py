@@ -10,17 +10,18 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from dlsvc.data import convert
-from dlsvc.data.catalog import AS_OFFERED, CatalogEntry, Package, entries, entry, held_out, trained_weights
+from dlsvc.data.catalog import AS_OFFERED, CatalogEntry, Modality, Package, entries, entry, held_out, trained_weights
 from dlsvc.data.source import open_catalog, open_source
 from dlsvc.data.table import content_fingerprint
 from dlsvc.errors import DataError, NotFound, UsageError
+from dlsvc.spec import facts
 from dlsvc.spec.schema import DataSpec
 
 # Samples of each class in the training and test splits, as published.
@@ -223,6 +224,10 @@ def test_films_are_eight_square_frames(data_home: Path) -> None:
     for encoded in rows["video"]:
         with Image.open(io.BytesIO(encoded)) as image:
             assert image.size == (72, 8 * 72)
+
+
+def test_a_spec_can_be_checked_against_every_modality() -> None:
+    assert set(facts._KEYS) == set(get_args(Modality)) == {known.modality for known in entries().values()}
 
 
 def test_package_on_offer_is_written_down(data_home: Path) -> None:
