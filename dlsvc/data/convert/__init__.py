@@ -27,7 +27,6 @@ Splits = Mapping[str, Mapping[str, Any]]
 # A set whose packages move may come out this much larger or smaller; beyond it, it was read wrongly.
 _MOVES = 2.0
 
-
 # What a converter meets in a package that isn't what it was written for; a `next` without a next is a RuntimeError.
 _UNEXPECTED = (LookupError, ValueError, AttributeError, RuntimeError, OSError, struct.error, zlib.error)
 
@@ -48,13 +47,17 @@ def pull(entry: CatalogEntry, home: Path, say: Say = silent) -> Path:
     with locked(folder.parent / ".lock"):
         if not (folder / "meta.json").exists():
             with _replacing(folder) as part:
-                paths = _fetch_all(entry, home, say)
-                facts = _keep_files(entry, paths, part) if entry.kind == "weights" else _tables(entry, paths, part, say)
-                meta = {"name": entry.name, "version": entry.version, **facts, "packages": _origins(entry, paths)}
-                meta |= {"licence": entry.licence, "attribution": entry.attribution}
-                (part / "meta.json").write_text(json.dumps(meta, indent=2))
+                _fill(entry, home, part, say)
             say(f"{entry.name} is in {folder}" + (f"\n{entry.attribution}" if entry.attribution else ""))
     return folder
+
+
+def _fill(entry: CatalogEntry, home: Path, part: Path, say: Say) -> None:
+    paths = _fetch_all(entry, home, say)
+    facts = _keep_files(entry, paths, part) if entry.kind == "weights" else _tables(entry, paths, part, say)
+    meta = {"name": entry.name, "version": entry.version, **facts, "packages": _origins(entry, paths)}
+    meta |= {"licence": entry.licence, "attribution": entry.attribution}
+    (part / "meta.json").write_text(json.dumps(meta, indent=2))
 
 
 @contextlib.contextmanager
