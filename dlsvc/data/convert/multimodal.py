@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from dlsvc.data.catalog import CatalogEntry, held_out
 from dlsvc.data.convert.rows import Converter, Read, Row, Rows, centred, on_white, opened, split_of
 from dlsvc.data.convert.stamps import stamps
@@ -63,9 +65,13 @@ def _drawings(read: Read, package: str, prefix: str, suffix: str) -> dict[str, b
 
 def _stamps(entry: CatalogEntry, read: Read) -> Rows:
     for stamp in stamps(read):
-        # Transparent white, so that shrinking doesn't darken the edges.
-        image = on_white(centred(opened(stamp.picture), _SIZE, (255, 255, 255, 0)))
-        row = {"image": image, "label": entry.classes.index(stamp.category), "text": stamp.caption, "path": stamp.path}
+        image = centred(opened(stamp.picture), _SIZE, "white").convert("RGB")
+        row = {
+            "image": np.asarray(image),
+            "label": entry.classes.index(stamp.category),
+            "text": stamp.caption,
+            "path": stamp.path,
+        }
         yield split_of(held_out(stamp.file_name)), row
 
 
