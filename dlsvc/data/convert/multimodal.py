@@ -1,0 +1,89 @@
+"""Pictures with words: emoji and stamps with captions, shapes with questions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from dlsvc.data.catalog import CatalogEntry, held_out
+from dlsvc.data.convert.rows import Converter, Read, Row, Rows, centred, on_white, opened, split_of
+from dlsvc.data.convert.stamps import stamps
+
+# The words of a caption for each package of drawings, and where its pictures are.
+_STYLES = (
+    ("3D rendered", "@lobehub/fluent-emoji-3d", "package/assets/", ".webp"),
+    ("Google Noto", "emoji-datasource-google", "package/img/google/64/", ".png"),
+    ("flat Twitter", "emoji-datasource-twitter", "package/img/twitter/64/", ".png"),
+)
+_SIZE = 64
+
+
+def _emoji(entry: CatalogEntry, read: Read) -> Rows:
+    drawings = {style: _drawings(read, *where) for style, *where in _STYLES}
+    for code, facts in _named_emoji(entry, read):
+        for style, pictures in drawings.items():
+            spellings = (code, code.replace("-fe0f", ""), f"{code}-fe0f")
+            picture = next((pictures[name] for name in spellings if name in pictures), None)
+            if picture is not None:
+                # Resized while still transparent, so that edges stay clean.
+                image = on_white(opened(picture).resize((_SIZE, _SIZE)))
+                caption = f"a {style} emoji of {facts['name']}"
+                yield split_of(held_out(code)), {"image": image, "text": caption, "style": style, **facts}
+
+
+def _named_emoji(entry: CatalogEntry, read: Read) -> Iterator[tuple[str, Row]]:
+    """(code points, what is known of them) of the emoji that are in a group."""
+    english = dict(read("emojibase-data", lambda name: name in ("package/en/data.json", "package/en/messages.json")))
+    messages = json.loads(english["package/en/messages.json"])
+    groups, subgroups = (_by_order(messages[name]) for name in ("groups", "subgroups"))
+    for emoji in json.loads(english["package/en/data.json"]):
+        if "group" in emoji:
+            code = emoji["hexcode"].lower()
+            yield (
+                code,
+                {
+                    "label": entry.classes.index(groups[emoji["group"]]),
+                    "name": emoji["label"],
+                    "tags": emoji.get("tags", []),
+                    "subgroup": subgroups.get(emoji.get("subgroup"), ""),
+                    "code": code,
+                },
+            )
+
+
+def _by_order(messages: list[Mapping[str, Any]]) -> dict[int | None, str]:
+    return {message["order"]: message["message"] for message in messages}
+
+
+def _drawings(read: Read, package: str, prefix: str, suffix: str) -> dict[str, bytes]:
+    found = read(package, lambda name: name.startswith(prefix) and name.endswith(suffix))
+    return {name[len(prefix) : -len(suffix)]: content for name, content in found}
+
+
+def _stamps(entry: CatalogEntry, read: Read) -> Rows:
+    for stamp in stamps(read):
+        image = centred(opened(stamp.picture), _SIZE, "white").convert("RGB")
+        row = {
+            "image": np.asarray(image),
+            "label": entry.classes.index(stamp.category),
+            "text": stamp.caption,
+            "path": stamp.path,
+        }
+        yield split_of(held_out(stamp.file_name)), row
+
+
+def _easy_vqa(entry: CatalogEntry, read: Read) -> Rows:
+    """The answer is a class too, so that a model without a language can be asked."""
+    root = "easy_vqa/data/"
+    files = {name.removeprefix(root): content for name, content in read("easy-vqa", lambda name: name.startswith(root))}
+    for split in ("train", "test"):
+        for question, answer, number in json.loads(files[f"{split}/questions.json"]):
+            image = files[f"{split}/images/{number}.png"]
+            label = entry.classes.index(answer)
+            yield split, {"image": image, "question": question, "answer": answer, "label": label}
+
+
+CONVERTERS: dict[str, Converter] = {"emoji": _emoji, "stamps": _stamps, "easy-vqa": _easy_vqa}
