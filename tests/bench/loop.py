@@ -13,11 +13,17 @@ from typing import Any
 import torch.distributed as dist
 
 from dlsvc.data.source import open_source
+from dlsvc.spec.load import load_kind, parse
+from dlsvc.spec.schema import TrainSpec
 from dlsvc.train.job import Job
 from dlsvc.train.loop import Loop
 from dlsvc.train.prepare import open_run, prepare_job, resident
 from dlsvc.train.worker import work
 from tests.train.trials import spec_of
+
+
+RECIPE = Path(__file__).parents[2] / "jobs/vision/vit-fashion-mnist.yaml"
+VIT_STEPS = 100
 
 
 def time_steps(job: Job) -> None:
@@ -35,8 +41,26 @@ def time_steps(job: Job) -> None:
 
 
 def bench_job(system: str, home: Path, name: str, **changes: Any) -> Job:
-    settings = {"strategy": "ddp", "scaling__workers": 2, "batch__micro_size": 32, **changes}
-    spec = spec_of(system, report__every_steps=10, checkpoint__every_steps=1000, budget__steps=200, **settings)
+    """`lenet5` is the tests' small one, whose steps are short; `vit` is that of its recipe."""
+    settings = {"strategy": "ddp", "scaling__workers": 2, "checkpoint__every_steps": 1000, **changes}
+    if system == "vit":
+        steps = {"steps": VIT_STEPS}
+        spec = load_kind(TrainSpec, str(RECIPE), [f"budget={json.dumps(steps)}", "optim.schedule={}"])
+        return _prepared(parse({**spec.dump(), **_nested(settings, spec.dump())}), home, name)
+    return _prepared(
+        spec_of(system, batch__micro_size=32, report__every_steps=10, budget__steps=200, **settings), home, name
+    )
+
+
+def _nested(settings: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for path, value in settings.items():
+        section, _, field = path.partition("__")
+        found[section] = {**body[section], **found.get(section, {}), field: value} if field else value
+    return found
+
+
+def _prepared(spec: Any, home: Path, name: str) -> Job:
     spec, run = open_run(spec, name, home)
     return prepare_job(spec, run, home)
 
