@@ -17,6 +17,7 @@ from dlsvc.data.convert import IMAGE_SHAPE, pull
 from dlsvc.data.fetch import Say, silent
 from dlsvc.data.table import Group, GroupedTable, ResidentTable, Table
 from dlsvc.errors import DataError, NotFound, did_you_mean
+from dlsvc.spec.places import is_place
 
 if TYPE_CHECKING:
     from dlsvc.spec.schema import DataSpec
@@ -53,8 +54,8 @@ class Source:
 
 
 def is_path(source: str) -> bool:
-    """Whether `data.source` is a path, not a catalog name."""
-    return "/" in source or source.startswith(".") or source.endswith((".parquet", ".csv")) or Path(source).is_dir()
+    """Whether `data.source` is a path or a uri, not a catalog name."""
+    return is_place(source)
 
 
 def open_source(data: DataSpec, home: Path, say: Say = silent) -> Source:
@@ -65,7 +66,7 @@ def open_source(data: DataSpec, home: Path, say: Say = silent) -> Source:
     if is_path(data.source):
         from dlsvc.data.user import open_user
 
-        return open_user(data, Path(data.source).expanduser())
+        return open_user(data, data.source, home, say)
     raise NotFound(
         f"no data set is called {data.source!r}{did_you_mean(data.source, known)} (a path has a / in it, as ./mine)"
     )
