@@ -81,6 +81,10 @@ class ColumnReader:
             found["features"] = np.stack([self._numbers(table, name, first_row) for name in self.features], axis=1)
         return found
 
+    def files(self, table: Any) -> list[bytes]:
+        """Every encoded file of some rows."""
+        return [data for field in self.media for data in self._files(field, table.column(self.named[field]))]
+
     def _column(self, field: str, column: Any, first_row: int) -> Any:
         if field == "label":
             return self._labels(column, first_row)

@@ -48,6 +48,7 @@ class Indexed:
     root: Location
     kind: str
     files: Sequence[FileFacts]
+    asked: str = ""
     settings: str = ""
 
     @property
@@ -56,7 +57,7 @@ class Indexed:
         return _digest(*(f"{file.name}\t{file.size}\t{file.mtime_ns}" for file in self.files))
 
     def path(self, home: Path) -> Path:
-        return home / "data" / "index" / f"{_digest(str(self.root), self.kind, self.settings)[:32]}.parquet"
+        return home / "data" / "index" / f"{_digest(str(self.root), self.asked, self.kind, self.settings)[:32]}.parquet"
 
     def fingerprint(self) -> str:
         """sha256 over names, sizes and content; of much data the time of change stands for the content."""
@@ -84,11 +85,17 @@ def indexed(what: Indexed, home: Path, build: Callable[[], Index], say: Say) -> 
     if kept is not None and kept.facts["state"] == what.state and kept.facts["settled"]:
         return kept
     if kept is not None and kept.facts["state"] != what.state:
-        say(f"{what.root} changed since it was indexed; indexing it again")
+        say(f"{what.asked or what.root} changed since it was indexed; indexing it again")
     newest = max((file.mtime_ns for file in what.files), default=0)
     settled = time.time_ns() - newest > _SETTLED_NS
     found = build()
-    facts = {**found.facts, "state": what.state, "settled": settled, "source": str(what.root), "format": what.kind}
+    facts = {
+        **found.facts,
+        "state": what.state,
+        "settled": settled,
+        "source": what.asked or str(what.root),
+        "format": what.kind,
+    }
     _write(Index(found.rows, facts), path)
     return Index(found.rows, facts)
 

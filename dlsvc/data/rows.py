@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _ALSO = {"conversation": "conversations"}
 # Rows of a file in memory that are made into columns at once.
 _SLICE = 1024
+# Rows that are asked how large the files are that they name.
+_ASKED = 32
 
 Splits = Mapping[str, Sequence[RowFile]]
 
@@ -50,6 +52,7 @@ def index_rows(root: Location, files: Mapping[str, Sequence[str]], kind: str, co
     facts = {
         "fingerprint": mark,
         "classes": [list(layout.names), list(layout.reader.classes)],
+        "row_bytes": _named_bytes(splits["train"][0], layout.reader),
         "schemas": {str(place): schema_to_text(file.schema) for place, (_, _, file) in enumerate(_each(files, splits))},
     }
     rows = [
@@ -71,7 +74,9 @@ def open_rows(index: Index, root: Location, kind: str, columns: ColumnsSpec, nam
     fingerprint = str(index.facts["fingerprint"])
     splits: dict[str, Callable[[], Table]] = {}
     for split, parts in files.items():
-        splits[split] = _opener(parts, layout, hashlib.sha256(f"{fingerprint} {split}".encode()).hexdigest())
+        splits[split] = _opener(
+            parts, layout, int(index.facts["row_bytes"]), hashlib.sha256(f"{fingerprint} {split}".encode()).hexdigest()
+        )
     if "test" not in splits:
         splits |= _held_out_rows(splits["train"]())
     return Source(name=name, classes=layout.names, splits=splits, features=layout.reader.features)
@@ -89,9 +94,21 @@ def _files(index: Index, root: Location, kind: str) -> dict[str, list[RowFile]]:
     return found
 
 
-def _opener(files: Sequence[RowFile], layout: _Layout, fingerprint: str) -> Callable[[], GroupedTable]:
+def _opener(files: Sequence[RowFile], layout: _Layout, named: int, fingerprint: str) -> Callable[[], GroupedTable]:
     groups = [group for file in files for group in _groups(file, layout.reader)]
-    return lambda: GroupedTable(groups, layout.reader.columns, fingerprint)
+    whole = [dataclasses.replace(group, nbytes=group.nbytes + group.num_rows * named) for group in groups]
+    return lambda: GroupedTable(whole, layout.reader.columns, fingerprint)
+
+
+def _named_bytes(file: RowFile, reader: ColumnReader) -> int:
+    """What the files that a row only names take, as some rows have it: it decides whether all fits in memory."""
+    names = [reader.named[field] for field in reader.media]
+    named = [name for name in names if kinds.is_string(file.schema.field(name).type)]
+    if not named:
+        return 0
+    table = file.load(file.runs[0], reader.file_columns)
+    few = table.take(np.unique(np.linspace(0, len(table) - 1, _ASKED).astype(np.int64)))
+    return sum(len(data) for data in reader.files(few)) // len(few)
 
 
 def _groups(file: RowFile, reader: ColumnReader) -> list[Group]:

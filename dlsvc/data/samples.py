@@ -92,12 +92,10 @@ def fetch(root: Location, medium: str, places: Sequence[tuple[str | None, int | 
 
 
 def uri(root: Location, row: Mapping[str, Any]) -> str:
-    """What messages call a sample: its file, or its shard and its key there."""
+    """What messages call a sample: its file, or what named it where it is no file of its own."""
     medium = next((name for name in BYTES_COLUMNS if row.get(f"{name}.file")), None)
-    if medium is None:
-        return str(row["where"])
-    file = row[f"{medium}.file"]
-    return str(root / file) if row[f"{medium}.offset"] is None else f"{root / file}#{row['key']}"
+    is_file = medium is not None and row[f"{medium}.offset"] is None
+    return str(root / row[f"{medium}.file"]) if is_file else str(row["where"])
 
 
 def _labels(root: Location, rows: pa.Table, classes: Sequence[str]) -> Ids:

@@ -134,15 +134,15 @@ def _line_runs(location: Location) -> Iterator[tuple[int, bytes]]:
     """(offset, bytes) of runs of whole lines."""
     offset = 0
     with location.open() as file:
-        rest = b""
-        while data := bytes(file.read(_RUN_BYTES)):
-            whole, end, rest_of_line = (rest + data).rpartition(b"\n")
-            rest = rest_of_line
+        data = bytes(file.read(_RUN_BYTES))
+        while following := bytes(file.read(_RUN_BYTES)):
+            whole, end, rest = data.rpartition(b"\n")
             if end:
                 yield offset, whole + end
                 offset += len(whole) + 1
-        if rest:
-            yield offset, rest
+            data = rest + following
+        if data:
+            yield offset, data
 
 
 def _json_table(data: bytes, where: str, first_line: int, schema: pa.Schema | None = None) -> pa.Table:

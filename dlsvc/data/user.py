@@ -69,7 +69,10 @@ def open_user(data: DataSpec, source: str | Path, home: Path, say: Say = silent)
     """The source at a path or uri. Raises DataError saying what is wrong, with the file and the row."""
     place = _place(find(source))
     kind = _format(data.format, place)
-    index = _index(data, place, kind, home, say)
+    return _opened(data, place, kind, _index(data, place, kind, home, say))
+
+
+def _opened(data: DataSpec, place: Place, kind: str, index: Index) -> Source:
     if kind in _ROWS:
         return open_rows(index, place.root, "arrow" if kind == "huggingface" else kind, data.columns, place.asked.stem)
     return open_samples(index, place.root, place.asked.stem)
@@ -81,8 +84,7 @@ def index_user(data: DataSpec, source: str | Path, home: Path, say: Say = silent
     kind = _format(data.format, place)
     path = _what(data, place, kind).path(home)
     before = path.stat().st_mtime_ns if path.exists() else None
-    _index(data, place, kind, home, say)
-    opened = open_user(data, source, home, say)
+    opened = _opened(data, place, kind, _index(data, place, kind, home, say))
     counts = {split: len(opened.splits[split]()) for split in opened.splits}
     is_kept = path.stat().st_mtime_ns == before
     facts = {"source": str(place.asked), "format": kind, "index": str(path), "made": not is_kept}
@@ -155,9 +157,7 @@ def _what(data: DataSpec, place: Place, kind: str) -> Indexed:
     else:
         used = {name for names in _splits(kind, place).values() for name in names}
         files = [file for file in place.files if file.name in used]
-    # A file's folder is the root that it shares with others.
-    settings = f"{place.asked}\n{data.columns.model_dump_json()}"
-    return Indexed(place.root, kind, files, settings)
+    return Indexed(place.root, kind, files, str(place.asked), data.columns.model_dump_json())
 
 
 def _index(data: DataSpec, place: Place, kind: str, home: Path, say: Say) -> Index:
