@@ -166,6 +166,22 @@ def data_show(name: str, grid: Path | None, as_json: bool) -> None:
     answer(found, as_json, blocks(found))
 
 
+@data.command("index")
+@click.argument("source", metavar="PATH|URI")
+@click.option(
+    "--format", "kind", default="auto", help="As data.format in a spec; by the names of the files by default."
+)
+@click.option("--column", "columns", multiple=True, metavar="FIELD=NAME", help="As data.columns in a spec.")
+@json_option
+def data_index(source: str, kind: str, columns: tuple[str, ...], as_json: bool) -> None:
+    """Find out once what files of your own hold and where, so that runs open them at once."""
+    from dlsvc.data.user import index_command
+    from dlsvc.store.home import home
+
+    found = index_command(source, home(), kind, columns, say)
+    answer(found, as_json, blocks(found))
+
+
 @main.command()
 @_spec_arguments
 @click.option("--name", help="The run's name; the run of that name is resumed.")

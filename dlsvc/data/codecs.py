@@ -1,8 +1,11 @@
-"""Encoded images to pixels and back, wary of what users send: limits are read from the header, before any decoding."""
+"""Encoded images and sounds to arrays and back, wary of what users send: limits are read from the header, before any
+decoding, and a file that can be read in part only is as bad as one that can't be read.
+"""
 
 from __future__ import annotations
 
 import io
+import math
 import struct
 import zlib
 
@@ -10,12 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from dlsvc.data.integrity import ogg_damage, png_damage, riff_damage
 from dlsvc.errors import DataError
 
 Pixels = NDArray[np.uint8]
+Samples = NDArray[np.float32]
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 MAX_MEGAPIXELS = 25
+AUDIO_FORMATS = ("WAV", "FLAC", "OGG")
+# An hour of stereo at 16 kHz: 0.5 GB as float32.
+MAX_AUDIO_SAMPLES = 120_000_000
+
+_DAMAGE = {"PNG": png_damage, "WEBP": riff_damage}
+_AUDIO_DAMAGE = {"WAV": riff_damage, "WAVEX": riff_damage, "OGG": ogg_damage}
+# Begins what stands in for a file that couldn't be read; the reason follows.
+_UNREADABLE = b"\0dlsvc unreadable\0"
 
 # What Pillow's decoders raise on damaged files.
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, MemoryError)
@@ -23,20 +36,36 @@ _BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
 class Undecodable(DataError):
-    """An image that can't be decoded; the message is the reason."""
+    """An image or a sound that can't be decoded; the message is the reason."""
+
+
+def unreadable(reason: str) -> bytes:
+    """What a table gives in place of a file that it couldn't read: decoding it raises Undecodable with the reason, so
+    that one missing file is one bad sample and not the end of the run.
+    """
+    return _UNREADABLE + reason.encode()
+
+
+def _check_readable(data: bytes) -> None:
+    if data.startswith(_UNREADABLE):
+        raise Undecodable(data[len(_UNREADABLE) :].decode(errors="replace"))
+    if not data:
+        raise Undecodable("the file is empty")
 
 
 def decode_image(data: bytes, channels: int, size: int | None = None) -> Pixels:
     """The image as uint8 (H, W, channels), upright, on white where it was transparent, resized to size x size.
 
-    Raises Undecodable with the reason: no image, an unknown format, too large, damaged.
+    Of an animation it is the first frame. Raises Undecodable with the reason: no image, an unknown format, too large,
+    damaged or cut off anywhere, also where a decoder would go on and fill the rest with grey.
     """
-    if not data:
-        raise Undecodable("the file is empty")
+    _check_readable(data)
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_size(image.size)
-            return _pixels(flatten(ImageOps.exif_transpose(image), channels), size)
+            _check_whole(data, image.format)
+            whole = _jpeg(data, image) if image.format in ("JPEG", "MPO") else image
+            return _pixels(flatten(ImageOps.exif_transpose(whole), channels), size)
     except Undecodable:
         raise
     except _BOMB as error:
@@ -47,8 +76,30 @@ def decode_image(data: bytes, channels: int, size: int | None = None) -> Pixels:
         raise Undecodable(f"damaged image: {error}") from error
 
 
+def _check_whole(data: bytes, kind: str | None) -> None:
+    damage = _DAMAGE[kind](data) if kind in _DAMAGE else None
+    if damage:
+        raise Undecodable(f"damaged image: {damage}")
+
+
+def _jpeg(data: bytes, image: Image.Image) -> Image.Image:
+    """Pillow's own pixels, both being of libjpeg-turbo; but its warnings, such as of a wrong Huffman code, count."""
+    if image.mode not in ("L", "RGB"):
+        return image
+    # Here: the server, which imports this module, starts without it.
+    import simplejpeg
+
+    pixels = simplejpeg.decode_jpeg(data, "GRAY" if image.mode == "L" else "RGB", strict=True)
+    found = Image.fromarray(pixels[..., 0] if image.mode == "L" else pixels)
+    # Where the camera says which side is up.
+    found.info.update({name: value for name, value in image.info.items() if name == "exif"})
+    return found
+
+
 def _check_size(size: tuple[int, int]) -> None:
     width, height = size
+    if not width * height:
+        raise Undecodable(f"{width} x {height} is an image without pixels")
     if width * height > MAX_MEGAPIXELS * 1_000_000:
         megapixels = width * height / 1e6
         raise Undecodable(f"{width} x {height} is {megapixels:.1f} megapixels, more than the {MAX_MEGAPIXELS} allowed")
@@ -88,3 +139,54 @@ def encode_png(pixels: Pixels) -> bytes:
     out = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(squeezed)).save(out, "PNG")
     return out.getvalue()
+
+
+def decode_audio(data: bytes, sample_rate: int, num_samples: int) -> Samples:
+    """The sound as float32 (num_samples,) in [-1, 1]: its channels' mean, resampled to `sample_rate` Hz with a
+    polyphase filter, cut at its end or followed by zeros.
+
+    Raises Undecodable with the reason: no sound, an unknown format, too long, damaged or cut off anywhere.
+    """
+    _check_readable(data)
+    # Here: soundfile loads a C library, which training on images does without.
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            _check_sound(data, file.format, file.frames, file.channels)
+            wave = file.read(dtype="float32", always_2d=True)
+            if len(wave) != file.frames:
+                raise Undecodable(f"damaged sound: {len(wave)} of {file.frames} samples can be read")
+            return _fitted(wave.mean(axis=1), file.samplerate, sample_rate, num_samples)
+    except (soundfile.LibsndfileError, *_DAMAGED) as error:
+        kinds = ", ".join(AUDIO_FORMATS)
+        raise Undecodable(f"damaged, or not a {kinds} sound: {error}") from error
+
+
+def _check_sound(data: bytes, kind: str, frames: int, channels: int) -> None:
+    if kind not in (*AUDIO_FORMATS, "WAVEX"):
+        raise Undecodable(f"a {kind} sound, not {', '.join(AUDIO_FORMATS[:-1])} or {AUDIO_FORMATS[-1]}")
+    damage = _AUDIO_DAMAGE[kind](data) if kind in _AUDIO_DAMAGE else None
+    if damage:
+        raise Undecodable(f"damaged sound: {damage}")
+    if not frames:
+        raise Undecodable("the sound has no samples")
+    if frames * channels > MAX_AUDIO_SAMPLES:
+        raise Undecodable(f"{frames} x {channels} samples, more than the {MAX_AUDIO_SAMPLES} allowed")
+
+
+def _fitted(wave: Samples, rate: int, sample_rate: int, num_samples: int) -> Samples:
+    """(T,) at `rate` as (num_samples,) at `sample_rate`."""
+    if not np.isfinite(wave).all():
+        raise Undecodable("the sound has samples that aren't finite")
+    if rate != sample_rate:
+        from scipy.signal import resample_poly
+
+        divisor = math.gcd(rate, sample_rate)
+        up, down = sample_rate // divisor, rate // divisor
+        # What comes later than the filter reaches (10 * max(up, down) taps a side) has no part in what is kept.
+        kept = -(-num_samples * down // up) + 10 * max(up, down) // up + 2
+        wave = resample_poly(wave[:kept], up, down).astype(np.float32)
+    found = np.zeros(num_samples, np.float32)
+    found[: len(wave)] = np.clip(wave[:num_samples], -1, 1)
+    return found

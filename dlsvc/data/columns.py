@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+import json
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,8 +15,20 @@ import pyarrow.compute as pc
 import pyarrow.types as kinds
 from numpy.typing import NDArray
 
-from dlsvc.data.table import Columns
-from dlsvc.errors import DataError
+from dlsvc.data.codecs import unreadable
+from dlsvc.data.location import Location, reason
+from dlsvc.data.table import BYTES_COLUMNS, Columns
+from dlsvc.errors import DataError, did_you_mean
+
+if TYPE_CHECKING:
+    from dlsvc.spec.schema import ColumnsSpec
+
+# A table's columns of strings.
+TEXTS = ("text", "target_text", "question", "answer", "conversation")
+# What a file may have for a table beside its features: the fields of `data.columns`.
+FIELDS = (*BYTES_COLUMNS, "label", *TEXTS, "series")
+# Names that are guessed as misspelt rather than absent.
+_USUAL = ("image", "label", "text")
 
 # Integer labels beyond this are ids or measurements, not classes.
 MAX_CLASSES = 10_000
@@ -22,60 +36,98 @@ MAX_CLASSES = 10_000
 
 @dataclass(frozen=True)
 class ColumnReader:
-    """Which columns of a file are read, and how. Rows are counted from 1 in messages and uris."""
+    """Which columns of a file are read, and how. Rows are counted from 1 in messages and uris.
 
-    path: Path
+    `others` are pairs of a table's column and the file's, for what has no field of its own here.
+    """
+
+    path: Path | Location
     image: str | None = None
     label: str | None = None
     text: str | None = None
     features: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     image_shape: tuple[int, ...] | None = None
+    others: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def named(self) -> dict[str, str]:
+        """The file's column of each column of the table, but for the features."""
+        fields = {"image": self.image, "label": self.label, "text": self.text, **dict(self.others)}
+        return {field: name for field, name in fields.items() if name}
+
+    @property
+    def media(self) -> tuple[str, ...]:
+        """The table's columns of encoded files."""
+        raw = ("image",) if self.image_shape else ()
+        return tuple(name for name in BYTES_COLUMNS if name in self.named and name not in raw)
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The table's columns."""
-        images = () if not self.image else ("image",) if self.image_shape else ("image", "uri")
-        named = [name for name, column in (("label", self.label), ("text", self.text)) if column]
-        return (*images, *named, *(("features",) if self.features else ()))
+        added = (*(("uri",) if self.media else ()), *(("features",) if self.features else ()))
+        return (*self.named, *added)
 
     @property
     def file_columns(self) -> list[str]:
-        return [name for name in (self.image, self.label, self.text, *self.features) if name]
+        return list(dict.fromkeys([*self.named.values(), *self.features]))
 
     def read(self, table: Any, first_row: int = 0) -> Columns:
         """The table's columns from a run of the file's rows. Raises DataError naming the row of a wrong value."""
-        found: Columns = {}
-        if self.image:
-            found["image"] = self._images(table.column(self.image), first_row)
-        if self.image and not self.image_shape:
+        found = {field: self._column(field, table.column(name), first_row) for field, name in self.named.items()}
+        if self.media:
             found["uri"] = [f"{self.path}#{first_row + place + 1}" for place in range(len(table))]
-        if self.label:
-            found["label"] = self._labels(table.column(self.label), first_row)
-        if self.text:
-            found["text"] = [value if value is not None else "" for value in table.column(self.text).to_pylist()]
         if self.features:
             found["features"] = np.stack([self._numbers(table, name, first_row) for name in self.features], axis=1)
         return found
 
-    def _images(self, column: Any, first_row: int) -> Any:
-        if self.image_shape:
-            values = column.combine_chunks()
-            width = int(np.prod(self.image_shape))
-            pixels = np.frombuffer(values.buffers()[1], np.uint8)[values.offset * width :]
-            return pixels[: len(values) * width].reshape(len(values), *self.image_shape)
-        if kinds.is_struct(column.type):
-            column = pc.struct_field(column, "bytes")
-        values = column.to_pylist()
-        if kinds.is_string(column.type) or kinds.is_large_string(column.type):
-            return [self._image_file(value, first_row + place) for place, value in enumerate(values)]
-        return [value or b"" for value in values]
+    def files(self, table: Any) -> list[bytes]:
+        """Every encoded file of some rows."""
+        return [data for field in self.media for data in self._files(field, table.column(self.named[field]))]
 
-    def _image_file(self, name: str | None, row: int) -> bytes:
+    def _column(self, field: str, column: Any, first_row: int) -> Any:
+        if field == "label":
+            return self._labels(column, first_row)
+        if field == "image" and self.image_shape:
+            return self._pixels(column, self.image_shape)
+        if field == "series":
+            return self._series(column, first_row)
+        return self._files(field, column) if field in BYTES_COLUMNS else list(map(_string, column.to_pylist()))
+
+    def _pixels(self, column: Any, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        values = column.combine_chunks()
+        width = int(np.prod(shape))
+        pixels = np.frombuffer(values.buffers()[1], np.uint8)[values.offset * width :]
+        return pixels[: len(values) * width].reshape(len(values), *shape)
+
+    def _files(self, field: str, column: Any) -> list[bytes]:
+        """Bytes as they stand there, or of the files that are named, also in the structs of Hugging Face."""
+        return [self._file(field, value) for value in column.to_pylist()]
+
+    def _file(self, field: str, value: Any) -> bytes:
+        if isinstance(value, dict):
+            value = value.get("bytes") or value.get("path")
+        if isinstance(value, bytes):
+            return value
+        if not value or not isinstance(value, str):
+            return unreadable(f"the row has no {field}")
         try:
-            return (self.path.parent / (name or "")).read_bytes()
+            return (self.path.parent / value).read_bytes()
         except OSError as error:
-            raise self._wrong(row, self.image, f"can't read the image file {name!r}: {error.strerror}") from error
+            return unreadable(f"can't read the {field} file {value!r}: {reason(error)}")
+
+    def _series(self, column: Any, first_row: int) -> NDArray[np.float32]:
+        """Lists (T) or (T, C), all of one shape, as (B, T, C)."""
+        rows = column.to_pylist()
+        shape = np.shape(rows[0]) if rows else (0, 0)
+        found = np.empty((len(rows), *shape), np.float32)
+        for place, row in enumerate(rows):
+            try:
+                found[place] = row
+            except (TypeError, ValueError) as error:
+                message = f"not numbers of shape {shape} (steps, channels), as in row {first_row + 1}"
+                raise self._wrong(first_row + place, self.named["series"], message) from error
+        return found if found.ndim == 3 else found[..., None]
 
     def _labels(self, column: Any, first_row: int) -> NDArray[np.int64]:
         values = label_names(column)
@@ -133,7 +185,26 @@ def _whole(value: float | None) -> str | None:
     return str(int(value)) if value == int(value) else str(value)
 
 
-def find_classes(columns: Sequence[Any], path: Path, name: str) -> tuple[str, ...]:
+def _string(value: Any) -> str:
+    """Lists, such as the turns of a conversation, as JSON."""
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False)
+    return "" if value is None else str(value)
+
+
+def named(columns: ColumnsSpec, field: str, known: Collection[str], place: object) -> str | None:
+    """The file's column for a field: None when it isn't there and nobody asked for it. `place` is for the message."""
+    name = str(getattr(columns, field))
+    if name in known:
+        return name
+    # A default name that is nearly there is a misspelling, not an absence.
+    misspelt = field in _USUAL and difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+    if name != field or misspelt:
+        raise DataError(f"{place}: no column {name!r} (data.columns.{field}){did_you_mean(name, known)}")
+    return None
+
+
+def find_classes(columns: Sequence[Any], path: object, name: str) -> tuple[str, ...]:
     """The classes that labels name: sorted names, or 0 to the largest integer."""
     found: set[str] = set()
     for column in columns:

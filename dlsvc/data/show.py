@@ -14,8 +14,9 @@ from dlsvc.data import convert
 from dlsvc.data.catalog import CatalogEntry, entries, entry
 from dlsvc.data.codecs import Undecodable, decode_image, encode_png
 from dlsvc.data.fetch import Say, silent
-from dlsvc.data.source import Source, is_path, open_catalog, open_source
+from dlsvc.data.source import Source, open_catalog, open_source
 from dlsvc.data.table import Table
+from dlsvc.spec.places import is_place
 
 _COLUMNS, _ROWS = 10, 6
 _CELL, _CAPTION = 96, 16
@@ -81,7 +82,7 @@ def _is_here(known: CatalogEntry, home: Path) -> bool:
 def _open_path(path: str, home: Path) -> Source:
     from dlsvc.spec.schema import DataSpec
 
-    named = path if is_path(path) or not Path(path).exists() else f"./{path}"
+    named = path if is_place(path) or not Path(path).exists() else f"./{path}"
     return open_source(DataSpec(source=named), home)
 
 

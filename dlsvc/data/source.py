@@ -17,11 +17,12 @@ from dlsvc.data.parquet import StoredReader
 from dlsvc.data.progress import Say, silent
 from dlsvc.data.table import Columns, Group, GroupedTable, ResidentTable, Table
 from dlsvc.errors import DataError, NotFound, UsageError, did_you_mean
+from dlsvc.spec.places import is_place
 
 if TYPE_CHECKING:
     from dlsvc.spec.schema import DataSpec
 
-__all__ = ["ResidentTable", "Source", "Table", "is_path", "open_catalog", "open_source", "parquet_table"]
+__all__ = ["ResidentTable", "Source", "Table", "open_catalog", "open_source", "parquet_table"]
 
 
 @dataclass(frozen=True)
@@ -52,20 +53,15 @@ class Source:
         return self._open[split]
 
 
-def is_path(source: str) -> bool:
-    """Whether `data.source` is a path, not a catalog name."""
-    return "/" in source or source.startswith(".") or source.endswith((".parquet", ".csv")) or Path(source).is_dir()
-
-
 def open_source(data: DataSpec, home: Path, say: Say = silent) -> Source:
     """The source that a spec's data section names; a catalog set is pulled when it isn't there."""
     known = entries()
     if data.source in known:
         return open_catalog(known[data.source], home, say)
-    if is_path(data.source):
+    if is_place(data.source):
         from dlsvc.data.user import open_user
 
-        return open_user(data, Path(data.source).expanduser())
+        return open_user(data, data.source, home, say)
     raise NotFound(
         f"no data set is called {data.source!r}{did_you_mean(data.source, known)} (a path has a / in it, as ./mine)"
     )

@@ -1,7 +1,9 @@
 """Row access to one split: `rows(ids)` for feeds, `arrays()` for what fits in memory.
 
-Columns, where a table has them: `image` (encoded bytes, or uint8 arrays (B, H, W) or (B, H, W, C)), `label` int64,
-`features` float32 (B, F), `text`, and `uri` (where an encoded image comes from, for messages).
+Columns, where a table has them: `image` (encoded bytes, or uint8 arrays (B, H, W) or (B, H, W, C)), `mask` (encoded PNG
+of class ids, or uint8 (B, H, W)), `audio` (encoded bytes, or float32 (B, T)), `video` (encoded bytes), `label` int64,
+`features` float32 (B, F), `series` float32 (B, T, C), strings such as `text`, and `uri` (where encoded bytes come from,
+for messages).
 """
 
 from __future__ import annotations
@@ -23,6 +25,9 @@ Columns = dict[str, Any]
 # What the row groups that a table keeps at hand may take.
 CACHE_BYTES = 256 * 2**20
 
+# Columns of encoded files; every other column of variable length holds strings.
+BYTES_COLUMNS = ("image", "mask", "audio", "video")
+
 # Columns of strings of any length are kept as two arrays, so that Ray maps them from shared memory without a copy.
 _BYTES = ".bytes"
 _OFFSETS = ".offsets"
@@ -33,14 +38,17 @@ class Table(ABC):
 
     columns: tuple[str, ...]
     nbytes: int
-    # Row counts of consecutive groups that are read whole; none where any row is read alone.
-    groups: tuple[int, ...] = ()
     _fingerprint: str = ""
 
     @property
     def fingerprint(self) -> str:
         """sha256 that changes with the content."""
         return self._fingerprint
+
+    @property
+    def groups(self) -> tuple[int, ...]:
+        """Row counts of consecutive runs that are best read together; () where any row is read as fast as another."""
+        return ()
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -88,7 +96,8 @@ class ResidentTable(Table):
         self._dense = {name: array for name, array in arrays.items() if not name.endswith((_BYTES, _OFFSETS))}
         ragged = [name.removesuffix(_BYTES) for name in arrays if name.endswith(_BYTES)]
         self._ragged = {
-            name: _Ragged(arrays[name + _BYTES], arrays[name + _OFFSETS], name != "image") for name in ragged
+            name: _Ragged(arrays[name + _BYTES], arrays[name + _OFFSETS], is_text=name not in BYTES_COLUMNS)
+            for name in ragged
         }
         self._arrays = dict(arrays)
         self.columns = (*self._dense, *self._ragged)
@@ -130,10 +139,13 @@ class GroupedTable(Table):
         self._fingerprint = fingerprint
         self.nbytes = sum(group.nbytes for group in groups)
         self._groups = [group for group in groups if group.num_rows]
-        self.groups = tuple(group.num_rows for group in self._groups)
         self._ends = np.cumsum([group.num_rows for group in self._groups], dtype=np.int64)
         kept = CACHE_BYTES * max(1, len(self._groups)) // max(1, self.nbytes)
         self._load = functools.lru_cache(maxsize=max(1, min(64, kept)))(lambda place: self._groups[place].load())
+
+    @property
+    def groups(self) -> tuple[int, ...]:
+        return tuple(group.num_rows for group in self._groups)
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
@@ -157,7 +169,7 @@ def _gather(name: str, parts: Mapping[int, Columns], places: Ids, local: Ids) ->
 
 
 class Subset(Table):
-    """Some rows of a table."""
+    """Some rows of a table. Rows in their order keep its groups, each with fewer rows."""
 
     def __init__(self, table: Table, ids: Ids) -> None:
         self._table = table
@@ -165,6 +177,13 @@ class Subset(Table):
         self.columns = table.columns
         self.nbytes = table.nbytes * len(ids) // max(1, len(table))
         self._fingerprint = hashlib.sha256(table.fingerprint.encode() + ids.astype("<i8").tobytes()).hexdigest()
+
+    @property
+    def groups(self) -> tuple[int, ...]:
+        if not self._table.groups or (np.diff(self._ids) <= 0).any():
+            return ()
+        cuts = np.searchsorted(self._ids, np.cumsum([0, *self._table.groups]))
+        return tuple(count for count in np.diff(cuts).tolist() if count)
 
     def __len__(self) -> int:
         return len(self._ids)

@@ -1,217 +1,229 @@
-"""The user's own data: a folder of images, a Parquet file or a CSV file, each with or without its own test split.
+"""The user's own data, at a path or a uri: which format it is in, which files hold which split, and its index.
 
-- images: `ROOT/CLASS/x.png`, or `ROOT/train/CLASS/x.png` and `ROOT/test/CLASS/x.png`; or a `metadata.csv` or
-  `metadata.jsonl` beside the images, whose rows hold `file_name` and, as they are there, `label` and `text`;
-- files: one `.csv` or `.parquet`, or a folder of `train*.csv` and `test*.csv` (or `.parquet`).
+- images or sounds: folders by class, pairs of `x.png` and `x.txt`, or a `metadata.csv` or `.jsonl` (see `folder`);
+- rows: `.parquet`, `.csv`, `.jsonl`, one file or a folder of `train*` and `test*`, or what Hugging Face's `datasets`
+  wrote with `save_to_disk`;
+- tar archives in WebDataset's layout; LLaVA's conversations, a `.json` list.
 
-Without a test split of its own, one row in ten is held out by the crc32 of its file name or row number.
+Without a test split of its own, one sample in ten is held out by the crc32 of its name or row number.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
-import pyarrow.types as kinds
-
-from dlsvc.data.catalog import held_out
-from dlsvc.data.columns import ColumnReader, find_classes, is_number, parses
-from dlsvc.data.folder import open_folder
-from dlsvc.data.source import Source, parquet_table
-from dlsvc.data.table import Group, GroupedTable, Subset, Table
-from dlsvc.errors import DataError, NotFound, did_you_mean
+from dlsvc.data.conversations import index_conversations
+from dlsvc.data.fetch import Say, silent
+from dlsvc.data.folder import METADATA, SUFFIXES, Folder, read_text, relevant, suffix
+from dlsvc.data.index import Index, Indexed, indexed
+from dlsvc.data.location import FileFacts, Location, find
+from dlsvc.data.rows import index_rows, open_rows
+from dlsvc.data.samples import open_samples
+from dlsvc.data.source import Source
+from dlsvc.data.webdataset import index_shards
+from dlsvc.errors import DataError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
+    from dlsvc.spec.schema import DataSpec
+
+# What a file's suffix says of its format.
+_OF_SUFFIX = {
+    ".parquet": "parquet",
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".tar": "webdataset",
+    ".json": "conversations",
+}
+_ROWS = ("parquet", "csv", "jsonl", "huggingface")
+_FOLDERS = {"image-folder": "image", "audio-folder": "audio"}
+FORMATS = (*_FOLDERS, *dict.fromkeys(_OF_SUFFIX.values()), "huggingface")
+# What `save_to_disk` writes beside its data.
+_SAVED = ("dataset_dict.json", "state.json")
+
+Splits = dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A file, or a folder with what is below it; names count from `root`."""
+
+    root: Location
+    files: Sequence[FileFacts]
+    asked: Location
+
+    @property
+    def is_file(self) -> bool:
+        return self.asked != self.root
+
+    def top(self, *suffixes: str) -> list[str]:
+        """Files that lie in the folder itself."""
+        return [file.name for file in self.files if "/" not in file.name and suffix(file.name) in suffixes]
+
+
+def open_user(data: DataSpec, source: str | Path, home: Path, say: Say = silent) -> Source:
+    """The source at a path or uri. Raises DataError saying what is wrong, with the file and the row."""
+    place = _place(find(source))
+    kind = _format(data.format, place)
+    return _opened(data, place, kind, _index(data, place, kind, home, say))
+
+
+def _opened(data: DataSpec, place: Place, kind: str, index: Index) -> Source:
+    if kind in _ROWS:
+        return open_rows(index, place.root, "arrow" if kind == "huggingface" else kind, data.columns, place.asked.stem)
+    return open_samples(index, place.root, place.asked.stem)
+
+
+def index_user(data: DataSpec, source: str | Path, home: Path, say: Say = silent) -> dict[str, Any]:
+    """Make the index where there is none that is good, and say what it holds."""
+    place = _place(find(source))
+    kind = _format(data.format, place)
+    path = _what(data, place, kind).path(home)
+    before = path.stat().st_mtime_ns if path.exists() else None
+    opened = _opened(data, place, kind, _index(data, place, kind, home, say))
+    counts = {split: len(opened.splits[split]()) for split in opened.splits}
+    is_kept = path.stat().st_mtime_ns == before
+    facts = {"source": str(place.asked), "format": kind, "index": str(path), "made": not is_kept}
+    return {**facts, "index_bytes": path.stat().st_size, "counts": counts, "classes": list(opened.classes)}
+
+
+def index_command(source: str, home: Path, kind: str, columns: Sequence[str], say: Say) -> dict[str, Any]:
+    """`index_user` with what the command line says. Raises UsageError for what no spec could say."""
     from dlsvc.spec.schema import ColumnsSpec, DataSpec
 
-FORMATS = ("image-folder", "parquet", "csv")
+    pairs = [text.partition("=") for text in columns]
+    known = ColumnsSpec.model_fields
+    for field, equals, name in pairs:
+        if field not in known:
+            raise UsageError(f"--column {field}: no such field{did_you_mean(field, known)}")
+        if not equals or not name:
+            raise UsageError(f"--column {field}: write FIELD=NAME, as in {field}=my_{field}")
+    if kind not in ("auto", *FORMATS):
+        raise UsageError(f"--format {kind}: no such format{did_you_mean(kind, FORMATS)}")
+    named: dict[str, Any] = {field: name for field, _, name in pairs}
+    if "features" in named:
+        named["features"] = tuple(named["features"].split(","))
+    asked = DataSpec.model_validate({"source": source, "format": kind, "columns": named})
+    return index_user(asked, source, home, say)
 
-# Files up to this many bytes are fingerprinted by their content, larger ones by size and time of change.
-_CONTENT_BYTES = 64 * 2**20
+
+def _place(asked: Location) -> Place:
+    if asked.is_file():
+        return Place(asked.parent, [asked.facts()], asked)
+    return Place(asked, asked.files(), asked)
 
 
-def open_user(data: DataSpec, path: Path) -> Source:
-    """The source at a path. Raises DataError saying what is wrong, with the file and the row."""
-    if not path.exists():
-        raise NotFound(f"no file or folder {path}")
-    kind = _format(data.format, path)
-    if kind == "image-folder":
-        return open_folder(path)
-    return _open_files(kind, path, data.columns)
-
-
-def _format(asked: str, path: Path) -> str:
+def _format(asked: str, place: Place) -> str:
     if asked != "auto":
         if asked not in FORMATS:
             raise DataError(f"data.format: {asked!r} isn't known{did_you_mean(asked, FORMATS)}")
+        if place.is_file and asked in (*_FOLDERS, "huggingface"):
+            raise DataError(f"{place.asked} is no folder, which data.format {asked} needs")
         return asked
-    if path.is_file():
-        kind = path.suffix.removeprefix(".").lower()
-        if kind not in ("csv", "parquet"):
-            raise DataError(f"{path}: neither .csv nor .parquet; set data.format, or give a folder of images")
-        return kind
-    return next((kind for kind in ("parquet", "csv") if any(path.glob(f"train*.{kind}"))), "image-folder")
+    return _format_of_file(place.asked) if place.is_file else _format_of_folder(place)
 
 
-def _open_files(kind: str, path: Path, columns: ColumnsSpec) -> Source:
-    files = {split: [_opened(kind, file) for file in names] for split, names in _files(kind, path).items()}
-    layout = _layout(files["train"], columns)
-    for file in (file for split in files.values() for file in split):
-        _check_columns(file, layout)
-    splits: dict[str, Callable[[], Table]] = {split: _opener(parts, layout) for split, parts in files.items()}
-    if "test" not in splits:
-        splits = _held_out_rows(splits["train"]())
-    return Source(name=path.stem, classes=layout.names, splits=splits, features=layout.reader.features)
+def _format_of_file(file: Location) -> str:
+    kind = _OF_SUFFIX.get(file.suffix)
+    if kind is None:
+        known = ", ".join(_OF_SUFFIX)
+        raise DataError(f"{file}: neither of {known}; set data.format, or give a folder of images or sounds")
+    return kind
 
 
-@dataclass(frozen=True)
-class _File:
-    """A file whose schema is read; `table` is there when a CSV's rows are too."""
-
-    path: Path
-    schema: Any
-    table: Any = None
-
-    def column(self, name: str) -> Any:
-        return (self.table if self.table is not None else pq.read_table(self.path, columns=[name])).column(name)
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """Which columns the training files have for what, and what the classes are called."""
-
-    reader: ColumnReader
-    names: tuple[str, ...]
+def _format_of_folder(place: Place) -> str:
+    names = [file.name for file in place.files]
+    if any(name in _SAVED for name in names):
+        return "huggingface"
+    listed = any(name.split("/")[-1] in METADATA for name in names)
+    found = {kind: place.top(ending) for ending, kind in _OF_SUFFIX.items()}
+    named = [kind for kind, files in found.items() if any(file.startswith("train") for file in files)]
+    if named and not listed:
+        return named[0]
+    counts = {kind: sum(suffix(name) in SUFFIXES[medium] for name in names) for kind, medium in _FOLDERS.items()}
+    alone = [kind for kind in ("webdataset", "parquet", "csv", "jsonl", "conversations") if found[kind]]
+    if alone and not listed and (not any(counts.values()) or alone[0] == "conversations"):
+        return alone[0]
+    return max(counts, key=lambda kind: counts[kind])
 
 
-def _files(kind: str, path: Path) -> dict[str, list[Path]]:
-    if path.is_file():
-        return {"train": [path]}
-    found = {split: sorted(path.glob(f"{split}*.{kind}")) for split in ("train", "test")}
+def _what(data: DataSpec, place: Place, kind: str) -> Indexed:
+    if kind in _FOLDERS:
+        files = relevant(place.files, _FOLDERS[kind])
+    else:
+        used = {name for names in _splits(kind, place).values() for name in names}
+        files = [file for file in place.files if file.name in used]
+    return Indexed(place.root, kind, files, str(place.asked), data.columns.model_dump_json())
+
+
+def _index(data: DataSpec, place: Place, kind: str, home: Path, say: Say) -> Index:
+    what = _what(data, place, kind)
+    return indexed(what, home, lambda: _built(what, data, place, kind), say)
+
+
+def _built(what: Indexed, data: DataSpec, place: Place, kind: str) -> Index:
+    if kind in _FOLDERS:
+        return Folder(what.root, what.files, _FOLDERS[kind], data.columns).index(what.fingerprint())
+    splits, fingerprint = _splits(kind, place), what.fingerprint()
+    if kind == "webdataset":
+        return index_shards(what.root, splits, data.columns, fingerprint)
+    if kind == "conversations":
+        return index_conversations(what.root, splits, fingerprint)
+    read_as = "arrow" if kind == "huggingface" else kind
+    return index_rows(what.root, splits, read_as, data.columns, fingerprint)
+
+
+def _splits(kind: str, place: Place) -> Splits:
+    """The names of each split's files."""
+    if kind == "huggingface":
+        return _saved_splits(place)
+    if place.is_file:
+        return {"train": [place.asked.name]}
+    endings = tuple(ending for ending, of in _OF_SUFFIX.items() if of == kind)
+    files = place.top(*endings)
+    found = {split: [name for name in files if name.startswith(split)] for split in ("train", "test")}
     if not found["train"]:
-        raise DataError(f"{path}: no train*.{kind} in the folder")
-    return {split: files for split, files in found.items() if files}
+        # Files of any other name are all for training, unless some say that they are a test.
+        found["train"] = [name for name in files if not name.startswith("test")]
+    if not found["train"]:
+        raise DataError(f"{place.root}: no train*{endings[0]} in the folder")
+    return {split: names for split, names in found.items() if names}
 
 
-def _opened(kind: str, path: Path) -> _File:
+def _saved_splits(place: Place) -> Splits:
+    """Of what `datasets` saved. A validation split is the test split of data that has no other."""
+    names = {file.name for file in place.files}
+    if "dataset_dict.json" not in names:
+        return {"train": _shards(place.root, "")}
+    splits = _json(place.root / "dataset_dict.json").get("splits", [])
+    found = {str(split): _shards(place.root, f"{split}/") for split in splits}
+    if "train" not in found:
+        raise DataError(f"{place.root}: no train split; it has {', '.join(found) or 'none'}")
+    if "test" not in found and "validation" in found:
+        found["test"] = found["validation"]
+    return found
+
+
+def _shards(root: Location, folder: str) -> list[str]:
+    state = root / folder / "state.json"
+    facts = _json(state)
+    if facts.get("_indices_data_files") or facts.get("_indices_files"):
+        raise DataError(f"{state}: its rows stand in another order than its files; save it with a newer `datasets`")
     try:
-        if kind == "csv":
-            table = pyarrow.csv.read_csv(path)
-            file, rows = _File(path, table.schema, table), len(table)
-        else:
-            file, rows = _File(path, pq.read_schema(path)), pq.read_metadata(path).num_rows
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"can't read {path} as {kind}: {error}") from error
-    if not rows:
-        raise DataError(f"{path} has no rows")
-    return file
+        return [folder + str(file["filename"]) for file in facts["_data_files"]]
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{state}: names no _data_files, as `datasets` writes them") from error
 
 
-def _opener(files: Sequence[_File], layout: _Layout) -> Callable[[], GroupedTable]:
-    fingerprint = files_fingerprint([file.path for file in files])
-    parts = [(file.path, dataclasses.replace(layout.reader, path=file.path)) for file in files]
-    if files[0].table is None:
-        return lambda: parquet_table(parts, fingerprint)
-    # Read now: a CSV is in memory already, and a wrong value is better found before the cluster starts.
-    groups = [_in_memory(reader, file.table) for file, (_, reader) in zip(files, parts, strict=True)]
-    return lambda: GroupedTable(groups, layout.reader.columns, fingerprint)
-
-
-def _in_memory(reader: ColumnReader, table: Any) -> Group:
-    found = reader.read(table)
-    return Group(len(table), table.nbytes, lambda: found)
-
-
-def _held_out_rows(table: Table) -> dict[str, Callable[[], Table]]:
-    test = np.asarray([held_out(str(row)) for row in range(len(table))], bool)
-    train, rest = np.flatnonzero(~test), np.flatnonzero(test)
-    return {"train": lambda: Subset(table, train), "test": lambda: Subset(table, rest)}
-
-
-def _layout(files: Sequence[_File], columns: ColumnsSpec) -> _Layout:
-    first = files[0]
-    image, label, text = (_named(columns, field, first) for field in ("image", "label", "text"))
-    features = _features(columns, first, label, automatic=not (image or text))
-    if not (image or text or features):
-        has = ", ".join(first.schema.names)
-        raise DataError(f"{first.path}: no image, text or numeric column to learn from; it has {has}")
-    names, keys = _classes(files, label) if label else ((), ())
-    return _Layout(ColumnReader(first.path, image, label, text, features, keys), names)
-
-
-def _check_columns(file: _File, layout: _Layout) -> None:
-    for name in layout.reader.file_columns:
-        if name not in file.schema.names:
-            raise DataError(f"{file.path}: no column {name!r}, which {layout.reader.path.name} has")
-
-
-def _named(columns: ColumnsSpec, field: str, file: _File) -> str | None:
-    """The file's column for image, label or text: None when it isn't there and nobody asked for it."""
-    name, known = str(getattr(columns, field)), file.schema.names
-    if name in known:
-        return name
-    # A default name that is nearly there is a misspelling, not an absence.
-    if name != field or difflib.get_close_matches(name, known, n=1, cutoff=0.75):
-        raise DataError(f"{file.path}: no column {name!r} (data.columns.{field}){did_you_mean(name, known)}")
-    return None
-
-
-def _features(columns: ColumnsSpec, file: _File, label: str | None, *, automatic: bool) -> tuple[str, ...]:
-    """The columns asked for, or every numeric one but the label."""
-    known = file.schema.names
-    for name in columns.features:
-        if name not in known:
-            raise DataError(f"{file.path}: no column {name!r} (data.columns.features){did_you_mean(name, known)}")
-    if columns.features or not automatic:
-        return tuple(columns.features)
-    return tuple(item.name for item in file.schema if item.name != label and _is_feature(file, item))
-
-
-def _is_feature(file: _File, item: Any) -> bool:
-    """Numeric, or so nearly that a wrong value must have made it text: reading it then names the row."""
-    if is_number(item.type):
-        return True
-    if file.table is None or not kinds.is_string(item.type):
-        return False
-    values = file.table.column(item.name).to_pylist()
-    return 2 * sum(parses(value) for value in values) > len(values)
-
-
-def _classes(files: Sequence[_File], label: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The classes' names, and how the files write them."""
-    first = files[0]
-    names = _huggingface_names(first.schema, label)
-    if names and kinds.is_integer(first.schema.field(label).type):
-        return names, tuple(map(str, range(len(names))))
-    found = find_classes([file.column(label) for file in files], first.path, label)
-    return found, found
-
-
-def _huggingface_names(schema: Any, label: str) -> tuple[str, ...]:
-    """The class names that Hugging Face's `datasets` writes into a Parquet file's metadata."""
+def _json(place: Location) -> Mapping[str, Any]:
     try:
-        facts = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"][label]
-        return tuple(facts["names"]) if facts.get("_type") == "ClassLabel" else ()
-    except (KeyError, ValueError, TypeError, AttributeError):
-        return ()
-
-
-def files_fingerprint(paths: Sequence[Path]) -> str:
-    """sha256 over names, sizes and content; of many bytes the time of change stands for the content."""
-    digest = hashlib.sha256()
-    small = sum(path.stat().st_size for path in paths) < _CONTENT_BYTES
-    for path in paths:
-        facts = path.stat()
-        digest.update(f"{path.name} {facts.st_size}\n".encode())
-        digest.update(path.read_bytes() if small else str(facts.st_mtime_ns).encode())
-    return digest.hexdigest()
+        found = json.loads(read_text(place))
+    except ValueError as error:
+        raise DataError(f"{place}: not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{place}: not an object, as `datasets` writes it")
+    return found

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from dlsvc.augment import registry as augmentations
 from dlsvc.data.catalog import CatalogEntry, entries
 from dlsvc.errors import did_you_mean
+from dlsvc.spec.places import is_place
 from dlsvc.spec.resolve import known_model, known_task, signature
 from dlsvc.spec.schema import TrainSpec
 
@@ -32,7 +32,7 @@ _KEYS = {
 
 def source_exists(spec: TrainSpec) -> Found:
     source, known = spec.data.source, entries()
-    if source not in known and not _is_path(source):
+    if source not in known and not is_place(source):
         hint = did_you_mean(source, known)
         yield (
             "data.source",
@@ -167,8 +167,3 @@ def _text_fits(args: Any, spec: TrainSpec, path: str) -> Found:
 
 def _entry(spec: TrainSpec) -> CatalogEntry | None:
     return entries().get(spec.data.source)
-
-
-def _is_path(source: str) -> bool:
-    """Whether a source means a place, rather than a name of the catalog. It may be there on another machine only."""
-    return "/" in source or source.startswith(".") or source.endswith((".parquet", ".csv")) or Path(source).exists()

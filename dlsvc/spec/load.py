@@ -10,12 +10,14 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from dlsvc.data.catalog import entries
 from dlsvc.errors import Problem, SpecError, did_you_mean
 from dlsvc.spec.arguments import encode
 from dlsvc.spec.checks import check
 from dlsvc.spec.document import MAX_BYTES, Node, from_plain, read, scalar
 from dlsvc.spec.explain import explain, findings, place_of
 from dlsvc.spec.overrides import apply_overrides
+from dlsvc.spec.places import absolute, is_place
 from dlsvc.spec.resolve import complete, identity, resolve, resolve_micro_size
 from dlsvc.spec.schema import KINDS, ServeSpec, Spec, TrainSpec, TuneSpec
 
@@ -46,7 +48,11 @@ _ROUNDS = 5
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
-    """A spec file with dotted overrides. Raises SpecError with every problem at its file, line and column."""
+    """A spec file with dotted overrides. Raises SpecError with every problem at its file, line and column.
+
+    A path of the user's own data counts from the working directory here, and is in full in the spec: what runs it runs
+    elsewhere.
+    """
     problems: list[Problem] = []
     tree = _read_file(Path(path), problems)
     if tree is None:
@@ -54,7 +60,16 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
     # First, so that an override reaches into a train spec that stands in another file.
     problems += _inline_train(tree, Path(path).parent)
     problems += apply_overrides(tree, overrides)
-    return _spec(tree, problems, Path(path).parent)
+    return _in_place(_spec(tree, problems, Path(path).parent))
+
+
+def _in_place(spec: Spec) -> Spec:
+    if isinstance(spec, TuneSpec):
+        return spec.model_copy(update={"train": _in_place(spec.train)})
+    if not isinstance(spec, TrainSpec) or spec.data.source in entries() or not is_place(spec.data.source):
+        return spec
+    data = spec.data.model_copy(update={"source": absolute(spec.data.source)})
+    return spec.model_copy(update={"data": data})
 
 
 def load_kind(kind: type[_Spec], path: str | Path, overrides: Sequence[str] = ()) -> _Spec:

@@ -87,9 +87,19 @@ class TextSpec(Part):
 class ColumnsSpec(Part):
     """What the columns are called in the user's own file."""
 
-    image: Text = Field("image", description="the column of encoded images")
+    image: Text = Field("image", description="the column of encoded images, or of their files' names")
+    mask: Text = Field(
+        "mask", description="the column of PNGs whose pixels are class numbers, or of their files' names"
+    )
+    audio: Text = Field("audio", description="the column of encoded sounds, or of their files' names")
+    video: Text = Field("video", description="the column of clips, each a PNG of square frames one below the other")
     label: Text = Field("label", description="the column of class names or numbers")
     text: Text = Field("text", description="the column of texts")
+    target_text: Text = Field("target_text", description="the column of translations")
+    question: Text = Field("question", description="the column of questions")
+    answer: Text = Field("answer", description="the column of answers")
+    conversation: Text = Field("conversation", description="the column of turns, a list of {from: human|gpt, value}")
+    series: Text = Field("series", description="the column of lists of steps, each a list of channels' numbers")
     features: tuple[Text, ...] = Field((), description="the numeric columns, in the model's order")
 
 
@@ -139,8 +149,10 @@ class StreamSpec(Part):
 class DataSpec(Part):
     """What to learn from."""
 
-    source: Location = Field(description="a data set of the catalog, or the path of your own")
-    format: Literal["auto", "image-folder", "parquet", "csv"] = Field("auto", description="for paths only")
+    source: Location = Field(description="a data set of the catalog, or the path or uri of your own")
+    format: Literal[
+        "auto", "image-folder", "audio-folder", "parquet", "csv", "jsonl", "webdataset", "conversations", "huggingface"
+    ] = Field("auto", description="of your own data; auto: by the names of its files")
     feed: Literal["auto", "resident", "stream"] = Field(
         "auto", description="resident: held in memory; stream: read by Ray Data; auto: by size. Results are the same"
     )

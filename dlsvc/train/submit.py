@@ -14,6 +14,7 @@ from typing import Any
 
 from dlsvc.errors import ClusterUnreachable, Refused, RunCancelled, RunFailed
 from dlsvc.spec.load import load
+from dlsvc.spec.schema import Spec, TrainSpec
 
 # What the spec is called where the job runs.
 _SPEC = "spec.yaml"
@@ -23,9 +24,9 @@ def submit(path: str, overrides: Sequence[str], *, address: str, run_name: str |
     """Send a train spec, checked here first, as a job whose driver runs on the cluster. Returns the job's id, and its
     result when followed.
     """
-    load(path, overrides)
+    spec = load(path, overrides)
     client = _client(address)
-    arguments = [*overrides, *(["--name", run_name] if run_name else []), "--address", "auto", "--json"]
+    arguments = [*overrides, *_places(spec), *(["--name", run_name] if run_name else []), "--address", "auto", "--json"]
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(path, Path(folder) / _SPEC)
         job = client.submit_job(
@@ -35,6 +36,13 @@ def submit(path: str, overrides: Sequence[str], *, address: str, run_name: str |
         )
     found = {"job": job, "address": address, "status": "submitted"}
     return {**found, **_follow(client, job)} if follow else found
+
+
+def _places(spec: Spec) -> list[str]:
+    """Overrides for what counts from the directory here: the job has another."""
+    if not isinstance(spec, TrainSpec) or "/" not in spec.data.source:
+        return []
+    return [f"data.source={json.dumps(spec.data.source)}"]
 
 
 def _client(address: str) -> Any:

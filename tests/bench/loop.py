@@ -21,7 +21,6 @@ from dlsvc.train.prepare import open_run, prepare_job, resident
 from dlsvc.train.worker import work
 from tests.train.trials import spec_of
 
-
 RECIPE = Path(__file__).parents[2] / "jobs/vision/vit-fashion-mnist.yaml"
 VIT_STEPS = 100
 

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dlsvc.data.catalog import held_out
+from dlsvc.data.codecs import Undecodable, decode_image
 from dlsvc.data.preprocess import build_preprocess
 from dlsvc.data.source import Source, open_source
 from dlsvc.errors import DataError, NotFound
@@ -19,12 +20,21 @@ SIZE = {"size": 8, "channels": 1, "mean": [0.5], "std": [0.5]}
 
 
 def opened(path: Path, **data: object) -> Source:
-    return open_source(DataSpec.model_validate({"source": str(path), **data}), path)
+    return open_source(DataSpec.model_validate({"source": str(path), **data}), path.parent / "home")
 
 
 def every_row(source: Source, split: str) -> dict[str, object]:
     table = source.table(split)
     return table.rows(np.arange(len(table), dtype=np.int64))
+
+
+def why_bad(data: bytes) -> str:
+    """The reason that an image can't be decoded; "" for a sound one."""
+    try:
+        decode_image(data, 1, 8)
+    except Undecodable as error:
+        return str(error)
+    return ""
 
 
 def write_csv(path: Path, rows: int = 60, **columns: Callable[[int], object]) -> Path:
@@ -85,10 +95,19 @@ class TestImageFolder:
         assert source.classes == ("0", "1")
         assert "picture 3" in [*every_row(source, "train")["text"], *every_row(source, "test")["text"]]
 
-    def test_metadata_without_the_file_names_its_line(self, image_folder: Path) -> None:
-        (image_folder / "metadata.csv").write_text("file_name,label\ndark/00.png,a\ndark/99.png,a\n")
-        with pytest.raises(DataError, match=r"metadata\.csv:3: no file .*99\.png"):
+    def test_metadata_without_any_of_its_files_names_its_line(self, image_folder: Path) -> None:
+        (image_folder / "metadata.csv").write_text("file_name,label\ndark/98.png,a\ndark/99.png,a\n")
+        with pytest.raises(DataError, match=r"metadata\.csv:2: no file .*98\.png, nor any other"):
             opened(image_folder)
+
+    def test_one_missing_file_is_one_bad_row(self, image_folder: Path) -> None:
+        names = [f"dark/{number:02}.png" for number in (0, 98, 1, 2)]
+        (image_folder / "metadata.csv").write_text("\n".join(["file_name", *names]))
+        source = opened(image_folder)
+        rows = every_row(source, "train" if not held_out("dark/98.png") else "test")
+        bad = [uri for uri, data in zip(rows["uri"], rows["image"], strict=True) if why_bad(data)]
+        assert bad == [str(image_folder / "dark/98.png")]
+        assert "No such file" in str(why_bad(rows["image"][rows["uri"].index(bad[0])]))
 
     def test_metadata_with_a_misspelt_column(self, image_folder: Path) -> None:
         (image_folder / "metadata.csv").write_text("filename,label\ndark/00.png,a\n")
@@ -107,7 +126,7 @@ class TestImageFolder:
             opened(image_folder).table(split)
 
     def test_no_images(self, tmp_path: Path) -> None:
-        with pytest.raises(DataError, match="no images"):
+        with pytest.raises(DataError, match="no image files"):
             opened(tmp_path)
 
     def test_test_class_that_was_never_trained(self, image_folder: Path, tmp_path: Path) -> None:
@@ -116,7 +135,7 @@ class TestImageFolder:
         image_folder.rename(root / "train")
         (root / "test").mkdir()
         (root / "train/dark").rename(root / "test/gloomy")
-        with pytest.raises(DataError, match="no training image has the label 'gloomy'"):
+        with pytest.raises(DataError, match="no training sample has the label 'gloomy'"):
             opened(root).table("test")
 
     def test_size_must_be_given(self, image_folder: Path) -> None:
@@ -199,7 +218,7 @@ class TestCsv:
             opened(tmp_path)
 
     def test_nothing_to_learn_from(self, tmp_path: Path) -> None:
-        with pytest.raises(DataError, match="no image, text or numeric column"):
+        with pytest.raises(DataError, match="no image, audio, text or numeric column"):
             opened(write_csv(tmp_path / "a.csv", label=lambda row: row % 2))
 
 
