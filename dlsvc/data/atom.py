@@ -9,7 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dlsvc.augment import keys
+from dlsvc.augment.mix import partners
+from dlsvc.augment.pipeline import Pipeline
 from dlsvc.data.plan import Plan
 from dlsvc.errors import DataError
 
@@ -25,13 +26,15 @@ class Rows(Protocol):
 
 
 class Preprocessing(Protocol):
-    def decode(self, rows: dict[str, Any]) -> tuple[Arrays, list[Any]]: ...
+    @property
+    def image(self) -> Any: ...
 
-    def finish(self, arrays: Arrays) -> Arrays: ...
+    @property
+    def classes(self) -> tuple[str, ...]: ...
 
+    def decode(self, rows: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]: ...
 
-class Augmentation(Protocol):
-    def apply(self, images: NDArray[np.uint8], keys: keys.Keys) -> NDArray[np.uint8]: ...
+    def finish(self, samples: dict[str, Any]) -> Arrays: ...
 
 
 @dataclass(frozen=True)
@@ -45,28 +48,43 @@ class BadSample:
 
 @dataclass
 class AtomBuilder:
-    """Builds atom `j` of step `t`: rows, decoded, augmented by each sample's key, normalised."""
+    """Builds atom `j` of step `t`: rows, decoded, augmented by each sample's key, normalised, mixed with partners."""
 
     plan: Plan
     table: Rows
     preprocess: Preprocessing
-    augmentations: Sequence[Augmentation] = ()
+    pipeline: Pipeline = field(default_factory=Pipeline)
     max_bad_fraction: float = 0.01
     on_bad: Callable[[BadSample], None] = lambda bad: None
     bad: dict[int, BadSample] = field(default_factory=dict)
 
     def build(self, step: int, atom: int) -> Arrays:
         positions = self.plan.positions(step, atom)
-        ids = self.plan.ids(positions)
-        ids, arrays = self._decode(positions, ids)
-        words = self.plan.keys(positions, ids)
-        if "image" in arrays:
-            for place, augmentation in enumerate(self.augmentations):
-                arrays["image"] = augmentation.apply(arrays["image"], keys.derive(words, f"augment/{place}"))
-        batch = self.preprocess.finish(arrays)
-        return {**batch, "id": ids, "position": positions, "key": words.view(np.int64)}
+        batch = self._batch(positions)
+        return self._mixed(batch, step) if self.pipeline.mixes else batch
 
-    def _decode(self, positions: NDArray[np.int64], ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], Arrays]:
+    def _batch(self, positions: NDArray[np.int64]) -> Arrays:
+        ids, samples = self._decode(positions, self.plan.ids(positions))
+        words = self.plan.keys(positions, ids)
+        if self.preprocess.image is None:
+            samples = self.pipeline.apply(samples, words)
+        else:
+            samples = self.pipeline.apply_normalised(
+                samples, words, self.preprocess.image.mean, self.preprocess.image.std
+            )
+        return {**self.preprocess.finish(samples), "id": ids, "position": positions, "key": words.view(np.int64)}
+
+    def _mixed(self, batch: Arrays, step: int) -> Arrays:
+        """Mixed with the samples at the partners' places of the global batch, whoever computes those."""
+        first = step * self.plan.global_size
+        places = partners(self.plan.seed, step, self.plan.global_size)[batch["position"] - first]
+        other = self._batch(first + places)
+        eye = np.eye(len(self.preprocess.classes), dtype=np.float32)
+        one, two = ((part["image"], eye[part["label"]]) for part in (batch, other))
+        image, target = self.pipeline.mix(one, two, batch["key"].view(np.uint64))
+        return {**batch, "image": image, "target": target}
+
+    def _decode(self, positions: NDArray[np.int64], ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], dict[str, Any]]:
         """Decode, filling the place of a bad sample with the next planned id, which every worker finds alike."""
         ids = ids.copy()
         shift = np.zeros_like(ids)

@@ -56,7 +56,7 @@ class ImageInput:
             return decode_image(image, self.channels, self.size)
         return resize_pixels(image, self.channels, self.size)
 
-    def normalise(self, images: NDArray[Any]) -> NDArray[np.float32]:
+    def normalise(self, images: Pixels) -> NDArray[np.float32]:
         """(B, H, W, C) -> (B, C, H, W) float32, contiguous."""
         channels = images.shape[-1]
         found = np.empty((len(images), channels, *images.shape[1:3]), np.float32)
@@ -64,7 +64,7 @@ class ImageInput:
             plane = images[..., channel]
             mean, std = self.mean[channel % len(self.mean)], self.std[channel % len(self.std)]
             # A byte has 256 values: looking them up is exact and several times as fast as computing each pixel's.
-            found[:, channel] = _levels(mean, std)[plane] if plane.dtype == np.uint8 else (plane / 255 - mean) / std
+            found[:, channel] = _levels(mean, std)[plane]
         return found
 
 
@@ -152,7 +152,8 @@ class Preprocess:
         as it is.
         """
         batch = dict(samples)
-        if self.image is not None and "image" in batch:
+        # What augmentations made comes normalised, since they do it in the same pass.
+        if self.image is not None and "image" in batch and batch["image"].dtype == np.uint8:
             batch["image"] = self.image.normalise(batch["image"])
         if self.text is not None and "text" in batch:
             batch |= self.text.encode(batch.pop("text"))

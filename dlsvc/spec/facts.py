@@ -30,6 +30,18 @@ _KEYS = {
 }
 
 
+# The augmentations that each kind of data can have, by their modality.
+_AUGMENTED = {
+    "image": {"image", "mix"},
+    "image-text": {"image", "text"},
+    "segmentation": {"image"},
+    "text": {"text"},
+    "translation": {"text"},
+    "vqa": {"image", "text"},
+    "audio": {"audio", "spectrogram"},
+}
+
+
 def source_exists(spec: TrainSpec) -> Found:
     source, known = spec.data.source, entries()
     if source not in known and not is_place(source):
@@ -61,21 +73,23 @@ def data_has_what_the_task_reads(spec: TrainSpec) -> Found:
     entry, task = _entry(spec), known_task(spec)
     if entry is None or task is None:
         return
-    given = _KEYS.get(entry.modality, set())
+    given = _KEYS.get(entry.modality, set()) - (set() if entry.classes else {"label"})
     lacks = [key for key in task.options.get("reads", ()) if given and not given & set(key.split("|"))]
     if lacks:
         yield "data.source", f"task {task.name} reads {', '.join(lacks)}; {entry.name} has {', '.join(sorted(given))}"
 
 
 def augmentations_fit(spec: TrainSpec) -> Found:
-    entry, known = _entry(spec), augmentations.entries()
+    entry, known, task = _entry(spec), augmentations.entries(), known_task(spec)
     for place, asked in enumerate(spec.data.augment):
         found = known.get(asked.name)
-        if entry and found and found.modality not in entry.modality.split("-"):
+        if entry and found and found.modality not in _AUGMENTED.get(entry.modality, set()):
             yield (
                 f"data.augment.{place}.name",
                 f"{asked.name} is for {found.modality} data; {entry.name} is {entry.modality}",
             )
+        if found and found.modality == "mix" and task and "label" not in task.options.get("reads", ()):
+            yield f"data.augment.{place}.name", f"{asked.name} mixes labels, and task {task.name} reads none"
 
 
 def warmup_ends(spec: TrainSpec) -> Found:

@@ -32,7 +32,9 @@ class Classification(Task):
 
     def losses(self, modules: Modules, batch: Batch, phase: str) -> tuple[Losses, Report]:
         logits = _logits(modules, batch)
-        loss = F.cross_entropy(logits, batch["label"], label_smoothing=self.label_smoothing)
+        # Mixed samples have class probabilities for a target.
+        target = batch.get("target", batch["label"])
+        loss = F.cross_entropy(logits, target, label_smoothing=self.label_smoothing)
         accuracy = (logits.detach().argmax(1) == batch["label"]).float().mean()
         return {"cross_entropy": loss}, {"accuracy": accuracy}
 

@@ -8,6 +8,7 @@ import functools
 from collections.abc import Iterator
 from pathlib import Path
 
+from dlsvc.augment.pipeline import Pipeline
 from dlsvc.augment.registry import build_augmentations
 from dlsvc.data.atom import AtomBuilder, BadSample, Rows
 from dlsvc.data.feed_resident import Round, resident_feed
@@ -76,10 +77,10 @@ def atom_builder(job: Job, table: Rows | None = None) -> AtomBuilder:
     """How this process builds atoms; from the source, unless a table is at hand."""
     data = job.spec.data
     table = table if table is not None else open_source(data, Path(job.home)).table("train")
-    augmentations = build_augmentations(data.augment)
+    pipeline = Pipeline(tuple(build_augmentations(data.augment)))
     quarantine = functools.partial(_quarantine, job.run)
     return AtomBuilder(
-        job.plan, table, Preprocess.from_json(job.preprocess), augmentations, data.max_bad_fraction, quarantine
+        job.plan, table, Preprocess.from_json(job.preprocess), pipeline, data.max_bad_fraction, quarantine
     )
 
 
