@@ -7,6 +7,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from dlsvc.augment.pipeline import Pipeline
 from dlsvc.augment.registry import build_augmentations
@@ -77,11 +78,20 @@ def atom_builder(job: Job, table: Rows | None = None) -> AtomBuilder:
     """How this process builds atoms; from the source, unless a table is at hand."""
     data = job.spec.data
     table = table if table is not None else open_source(data, Path(job.home)).table("train")
-    pipeline = Pipeline(tuple(build_augmentations(data.augment)))
+    pipeline = Pipeline(tuple(_provided(one, Path(job.home)) for one in build_augmentations(data.augment)))
     quarantine = functools.partial(_quarantine, job.run)
     return AtomBuilder(
         job.plan, table, Preprocess.from_json(job.preprocess), pipeline, data.max_bad_fraction, quarantine
     )
+
+
+def _provided(augmentation: Any, home: Path) -> Any:
+    """An augmentation with what it needs beside its parameters."""
+    if "lexicon" not in getattr(augmentation, "needs", ()):
+        return augmentation
+    from dlsvc.data.lexicon import wordnet_lexicon
+
+    return augmentation.with_resources({"lexicon": wordnet_lexicon(home)})
 
 
 def resident(table: Rows, job: Job, start: int, rank: int, world_size: int) -> Iterator[Round]:
