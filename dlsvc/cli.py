@@ -155,14 +155,19 @@ def data_pull(name: str, as_json: bool) -> None:
 
 @data.command("show")
 @click.argument("name", metavar="NAME|PATH")
-@click.option("--grid", type=click.Path(path_type=Path), help="Draw the first pictures as a PNG there.")
+@click.option("--grid", type=click.Path(path_type=Path), help="Draw the first samples as a PNG there.")
+@click.option(
+    "--augment", "asked", help="A train SPEC, or a list as it stands in one: draw samples beside their versions."
+)
+@click.option("--stats", is_flag=True, help="Also means, sizes and lengths.")
 @json_option
-def data_show(name: str, grid: Path | None, as_json: bool) -> None:
+def data_show(name: str, grid: Path | None, asked: str | None, stats: bool, as_json: bool) -> None:
     """Show what a data set of the catalog, or one of your own, holds."""
     from dlsvc.data.show import describe
     from dlsvc.store.home import home
 
-    found = describe(name, home(), grid, say)
+    augmentations = _augmentations(asked) if asked else []
+    found = describe(name, home(), grid, say, augmentations=augmentations, stats=stats)
     answer(found, as_json, blocks(found))
 
 
@@ -180,6 +185,31 @@ def data_index(source: str, kind: str, columns: tuple[str, ...], as_json: bool) 
 
     found = index_command(source, home(), kind, columns, say)
     answer(found, as_json, blocks(found))
+
+
+def _augmentations(asked: str) -> list[Any]:
+    """Those of a spec's file, or of a list in YAML, checked as a spec's are."""
+    from dlsvc.spec.load import load_kind
+    from dlsvc.spec.schema import TrainSpec
+    from dlsvc.store.home import home
+    from dlsvc.train.prepare import augmentations_of
+
+    if not asked.lstrip().startswith("["):
+        return augmentations_of(load_kind(TrainSpec, asked, ()).data.augment, home())
+    return augmentations_of(_augment_list(asked), home())
+
+
+def _augment_list(text: str) -> list[Any]:
+    import pydantic
+    import yaml
+
+    from dlsvc.errors import UsageError
+    from dlsvc.spec.sections import AugmentSpec
+
+    try:
+        return [AugmentSpec.model_validate(item) for item in yaml.safe_load(text)]
+    except (yaml.YAMLError, pydantic.ValidationError) as error:
+        raise UsageError(f"--augment: {error}; write a list such as [{{name: rotation, max_degrees: 20}}]") from error
 
 
 @main.command()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from dlsvc.errors import NotFound, did_you_mean
+from dlsvc.errors import NotFound, UsageError, did_you_mean
 from dlsvc.registry import REQUIRED, Argument
 
 _Class = TypeVar("_Class", bound=type)
@@ -65,7 +65,17 @@ def resolve(name: str) -> AugmentationEntry:
 
 def build_augmentations(asked: Iterable[AugmentOptions]) -> list[Any]:
     """The augmentations of a spec, in its order. The keys that each is applied with already tell its place apart."""
-    return [resolve(options.name).load()(**options.parameters) for options in asked]
+    return [_built(resolve(options.name), options.parameters) for options in asked]
+
+
+def _built(entry: AugmentationEntry, parameters: Mapping[str, Any]) -> Any:
+    known = {one.name: one for one in entry.parameters}
+    for name in parameters:
+        if name not in known:
+            raise UsageError(f"{entry.name} has no parameter {name!r}{did_you_mean(name, known)}")
+    if lacking := [name for name, one in known.items() if one.default is REQUIRED and name not in parameters]:
+        raise UsageError(f"{entry.name} needs {', '.join(lacking)}")
+    return entry.load()(**parameters)
 
 
 def _read(path: Path) -> list[AugmentationEntry]:

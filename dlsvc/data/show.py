@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dlsvc.data import convert
 from dlsvc.data.catalog import CatalogEntry, entries, entry
-from dlsvc.data.codecs import Undecodable, decode_image, encode_png
 from dlsvc.data.fetch import Say, silent
+from dlsvc.data.gallery import column_stats, draw, draw_augmented
 from dlsvc.data.source import Source, open_catalog, open_source
-from dlsvc.data.table import Table
 from dlsvc.spec.places import is_place
-
-_COLUMNS, _ROWS = 10, 6
-_CELL, _CAPTION = 96, 16
 
 
 def ls(home: Path) -> list[dict[str, Any]]:
@@ -34,14 +29,28 @@ def pull(name: str, home: Path, say: Say = silent) -> dict[str, Any]:
     return _facts(known) | {"path": str(folder), "pulled": True}
 
 
-def describe(name_or_path: str, home: Path, grid: Path | None = None, say: Say = silent) -> dict[str, Any]:
-    """A data set's facts, samples per class and first rows; with `grid`, its first pictures as a PNG there."""
+def describe(
+    name_or_path: str,
+    home: Path,
+    grid: Path | None = None,
+    say: Say = silent,
+    *,
+    augmentations: Sequence[Any] = (),
+    stats: bool = False,
+) -> dict[str, Any]:
+    """A data set's facts and samples per class; with `grid`, its first pictures as a PNG there; with augmentations,
+    samples beside what becomes of them; with `stats`, what its columns hold.
+    """
     known = entries().get(name_or_path)
     source = open_catalog(known, home, say) if known else _open_path(name_or_path, home)
     facts: dict[str, Any] = {"name": source.name, "classes": list(source.classes)}
     facts |= _facts(known) if known else {}
     facts["splits"] = {split: _split_facts(source, split) for split in source.splits}
-    if grid is not None:
+    if stats:
+        facts["stats"] = column_stats(source)
+    if augmentations:
+        facts["augmented"] = draw_augmented(source, augmentations, grid)
+    elif grid is not None:
         facts["grid"] = draw(source, grid)
     return facts
 
@@ -95,47 +104,3 @@ def _split_facts(source: Source, split: str) -> dict[str, Any]:
         counts = np.bincount(labels, minlength=len(source.classes))
         facts["per_class"] = dict(zip(source.classes, counts.tolist(), strict=True))
     return facts
-
-
-def draw(source: Source, path: Path) -> str | None:
-    """The first pictures of each class side by side with their labels, as PNG; None when there are none."""
-    table = source.table("train")
-    if "image" not in table.columns:
-        return None
-    rows = table.rows(_spread(table, _COLUMNS * _ROWS))
-    cells = [_cell(image, _caption(rows, source, place)) for place, image in enumerate(rows["image"])]
-    cells += [np.full_like(cells[0], 255)] * (-len(cells) % _COLUMNS)
-    lines = [np.concatenate(cells[first : first + _COLUMNS], axis=1) for first in range(0, len(cells), _COLUMNS)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(encode_png(np.concatenate(lines)))
-    return str(path)
-
-
-def _spread(table: Table, count: int) -> NDArray[np.int64]:
-    """Up to `count` rows at even distances, for sets that are sorted by class."""
-    return np.unique(np.linspace(0, len(table) - 1, min(count, len(table))).astype(np.int64))
-
-
-def _caption(rows: dict[str, Any], source: Source, place: int) -> str:
-    return source.classes[int(rows["label"][place])] if "label" in rows else ""
-
-
-def _cell(image: Any, caption: str) -> NDArray[np.uint8]:
-    from PIL import Image, ImageDraw
-
-    try:
-        pixels = decode_image(image, 3) if isinstance(image, bytes) else image
-    except Undecodable:
-        pixels, caption = np.zeros((8, 8), np.uint8), "can't be decoded"
-    picture = Image.fromarray(np.ascontiguousarray(pixels.squeeze())).convert("RGB")
-    # Small pictures are enlarged without smoothing, so that their pixels show.
-    filtering = Image.Resampling.NEAREST if max(picture.size) < _CELL else Image.Resampling.BILINEAR
-    cell = Image.new("RGB", (_CELL + 4, _CELL + 4 + _CAPTION), "white")
-    cell.paste(picture.resize((_CELL, _CELL), filtering), (2, 2))
-    ImageDraw.Draw(cell).text((4, _CELL + 3), _shorten(caption, 15), fill="black")
-    return np.asarray(cell)
-
-
-def _shorten(text: str, length: int) -> str:
-    plain = text.encode("ascii", "replace").decode()
-    return plain if len(plain) <= length else plain[: length - 2] + ".."

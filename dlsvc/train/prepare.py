@@ -5,7 +5,7 @@ process group can train.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from dlsvc.data.table import CACHE_BYTES, Table
 from dlsvc.errors import DataError
 from dlsvc.spec.load import identity, resolve
 from dlsvc.spec.schema import TrainSpec
+from dlsvc.spec.sections import AugmentSpec
 from dlsvc.store.runs import Run, RunStore
 from dlsvc.train.job import Job
 
@@ -78,11 +79,16 @@ def atom_builder(job: Job, table: Rows | None = None) -> AtomBuilder:
     """How this process builds atoms; from the source, unless a table is at hand."""
     data = job.spec.data
     table = table if table is not None else open_source(data, Path(job.home)).table("train")
-    pipeline = Pipeline(tuple(_provided(one, Path(job.home)) for one in build_augmentations(data.augment)))
+    pipeline = Pipeline(tuple(augmentations_of(data.augment, Path(job.home))))
     quarantine = functools.partial(_quarantine, job.run)
     return AtomBuilder(
         job.plan, table, Preprocess.from_json(job.preprocess), pipeline, data.max_bad_fraction, quarantine
     )
+
+
+def augmentations_of(asked: Iterable[AugmentSpec], home: Path) -> list[Any]:
+    """The augmentations of a spec, ready to work."""
+    return [_provided(one, home) for one in build_augmentations(asked)]
 
 
 def _provided(augmentation: Any, home: Path) -> Any:

