@@ -58,15 +58,17 @@ def shell(script: str, folder: Path) -> str:
 
 
 def test_first_steps_and_serving(folder: Path) -> None:
-    first, serve = blocks("run")
+    first, serve, look = blocks("run")
     assert '"status": "finished"' in shell(first, folder)
     *_, served, predicted = shell(serve, folder).splitlines()
     assert json.loads(served) == json.loads(predicted)["answer"]
+    assert "augmented.png" in shell(look, folder)
+    assert (folder / "augmented.png").stat().st_size > 1000
 
 
 @pytest.mark.slow
 def test_the_promise(folder: Path) -> None:
     [block] = blocks("slow")
     results = [json.loads(line) for line in shell(block, folder).splitlines() if line.startswith("{")]
-    assert [result["world_sizes"] for result in results] == [[1], [2], [3]]
+    assert [result["world_sizes"] for result in results] == [[1], [2], [3], [4]]
     assert len({result["weights_sha256"] for result in results}) == 1
