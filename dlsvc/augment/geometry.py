@@ -49,9 +49,7 @@ class HorizontalFlip:
         check_probability("flip", self.p)
 
     def matrix(self, keys: random.Keys, size: Size) -> Matrices:
-        flip = np.tile(np.diag([-1.0, 1.0, 1.0]), (len(keys), 1, 1))
-        flip[:, 0, 2] = size[1] - 1
-        return _gated(flip, chosen(keys, "flip", self.p))
+        return _gated(_mirrored(len(keys), 0, size[1]), chosen(keys, "flip", self.p))
 
 
 @register_augmentation("vertical-flip", modality="image")
@@ -65,9 +63,7 @@ class VerticalFlip:
         check_probability("vertical-flip", self.p)
 
     def matrix(self, keys: random.Keys, size: Size) -> Matrices:
-        flip = np.tile(np.diag([1.0, -1.0, 1.0]), (len(keys), 1, 1))
-        flip[:, 1, 2] = size[0] - 1
-        return _gated(flip, chosen(keys, "vertical-flip", self.p))
+        return _gated(_mirrored(len(keys), 1, size[0]), chosen(keys, "vertical-flip", self.p))
 
 
 @register_augmentation("rotation", modality="image")
@@ -217,6 +213,12 @@ def _gated(matrix: Matrices, on: NDArray[np.bool_]) -> Matrices:
 def _moved(x: NDArray[np.generic], y: NDArray[np.generic]) -> Matrices:
     found = np.tile(np.eye(3), (len(x), 1, 1))
     found[:, 0, 2], found[:, 1, 2] = x, y
+    return found
+
+
+def _mirrored(count: int, axis: int, length: int) -> Matrices:
+    found = np.tile(np.eye(3), (count, 1, 1))
+    found[:, axis, axis], found[:, axis, 2] = -1, length - 1
     return found
 
 

@@ -47,7 +47,6 @@ class ColumnReader:
     text: str | None = None
     features: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
-    image_shape: tuple[int, ...] | None = None
     others: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -59,8 +58,7 @@ class ColumnReader:
     @property
     def media(self) -> tuple[str, ...]:
         """The table's columns of encoded files."""
-        raw = ("image",) if self.image_shape else ()
-        return tuple(name for name in BYTES_COLUMNS if name in self.named and name not in raw)
+        return tuple(name for name in BYTES_COLUMNS if name in self.named)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -88,17 +86,9 @@ class ColumnReader:
     def _column(self, field: str, column: Any, first_row: int) -> Any:
         if field == "label":
             return self._labels(column, first_row)
-        if field == "image" and self.image_shape:
-            return self._pixels(column, self.image_shape)
         if field == "series":
             return self._series(column, first_row)
         return self._files(field, column) if field in BYTES_COLUMNS else list(map(_string, column.to_pylist()))
-
-    def _pixels(self, column: Any, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        values = column.combine_chunks()
-        width = int(np.prod(shape))
-        pixels = np.frombuffer(values.buffers()[1], np.uint8)[values.offset * width :]
-        return pixels[: len(values) * width].reshape(len(values), *shape)
 
     def _files(self, field: str, column: Any) -> list[bytes]:
         """Bytes as they stand there, or of the files that are named, also in the structs of Hugging Face."""

@@ -7,7 +7,7 @@ to rank j mod n.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,15 +66,14 @@ class PlannedData(DataConfig):
     ) -> list[dict[str, DataIterator]]:
         start, settings = self.source.cursor(), self.source.settings
         blocks = list(_blocks(self.source, start, world_size))
-        selector = dict(settings.labels) or _away_from_gpus()
+        selector, cpus = _where(dict(settings.labels), world_size)
         arguments: dict[str, Any] = {"label_selector": selector} if selector else {}
-        pool = _pool(settings, world_size, selector)
         dataset = ray.data.from_arrow(blocks or [_table([], [])]).map_batches(
             BuildAtoms,
             fn_constructor_args=(self.source,),
             batch_size=None,
             num_cpus=settings.cpu,
-            compute=pool,
+            compute=_pool(settings, cpus),
             **arguments,
         )
         dataset.context.execution_options.preserve_order = True
@@ -82,33 +81,31 @@ class PlannedData(DataConfig):
         return [{"train": split} for split in dataset.streaming_split(world_size, equal=False)]
 
 
-def _pool(settings: StreamSpec, world_size: int, selector: dict[str, str]) -> Any:
+def _pool(settings: StreamSpec, cpus: float) -> Any:
     """The actor pool; Ray Data scales it by how busy it is."""
     if isinstance(settings.actors, int):
         return ray.data.ActorPoolStrategy(size=settings.actors)
     if settings.actors != "auto":
         return ray.data.ActorPoolStrategy(min_size=settings.actors.min, max_size=settings.actors.max)
-    cpus = sum(node["Resources"].get("CPU", 0) for node in _nodes(selector))
-    # Where the trainers may stand among the actors, a CPU each is theirs.
-    spare = int(cpus) - (0 if selector else world_size)
-    return ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, spare))
+    return ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, int(cpus)))
 
 
-def _nodes(selector: dict[str, str]) -> list[dict[str, Any]]:
-    """Living nodes with the selector's labels; where it only says what they must not have, those without a GPU."""
+def _where(labels: dict[str, str], world_size: int) -> tuple[dict[str, str], float]:
+    """A label selector of the nodes that build atoms, and the CPUs that they have for it: nodes with the asked labels;
+    else those without GPUs, where the cluster has both kinds; else any, less a CPU for each trainer among them.
+    """
     alive = [node for node in ray.nodes() if node["Alive"]]
-    if _ACCELERATOR in selector:
-        return [node for node in alive if not node["Resources"].get("GPU")]
-    return [node for node in alive if selector.items() <= node.get("Labels", {}).items()]
+    if labels:
+        return labels, _cpus(node for node in alive if labels.items() <= node.get("Labels", {}).items())
+    without = [node for node in alive if not node["Resources"].get("GPU")]
+    kinds = {node.get("Labels", {}).get(_ACCELERATOR) for node in alive if node not in without} - {None}
+    if kinds and without:
+        return {_ACCELERATOR: f"!in({','.join(sorted(kinds))})"}, _cpus(without)
+    return {}, _cpus(alive) - world_size
 
 
-def _away_from_gpus() -> dict[str, str]:
-    """A selector of nodes without GPUs, where the cluster has both kinds."""
-    alive = [node for node in ray.nodes() if node["Alive"]]
-    kinds = {node.get("Labels", {}).get(_ACCELERATOR) for node in alive if node["Resources"].get("GPU")} - {None}
-    if not kinds or all(node["Resources"].get("GPU") for node in alive):
-        return {}
-    return {_ACCELERATOR: f"!in({','.join(sorted(kinds))})"}
+def _cpus(nodes: Iterable[dict[str, Any]]) -> float:
+    return float(sum(node["Resources"].get("CPU", 0) for node in nodes))
 
 
 def _blocks(source: StreamSource, start: int, world_size: int) -> Iterator[pa.Table]:

@@ -24,8 +24,6 @@ from dlsvc.data.catalog import Package
 from dlsvc.data.progress import Say, Tenths, silent
 from dlsvc.errors import DataError
 
-__all__ = ["Say", "digest", "fetch", "locked", "members", "silent", "verify"]
-
 _TIMEOUT_S = 900
 _POLL_S = 0.5
 _CLIENTS = {"apt": "apt-get", "npm": "npm", "pip": "pip"}

@@ -20,9 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dlsvc.data.location import FileFacts, Location, reason
+from dlsvc.data.progress import Say
 from dlsvc.errors import DataError
-
-Say = Callable[[str], None]
 
 # Changes when an index of an older version can't be read as one of this.
 _VERSION = 1
@@ -80,18 +79,18 @@ def _content(root: Location, file: FileFacts) -> bytes:
 
 def indexed(what: Indexed, home: Path, build: Callable[[], Index], say: Say) -> Index:
     """The index, read where it is good and made where not; says so when the data changed since it was made."""
-    path = what.path(home)
+    path, state = what.path(home), what.state
     kept = _read(path)
-    if kept is not None and kept.facts["state"] == what.state and kept.facts["settled"]:
+    if kept is not None and kept.facts["state"] == state and kept.facts["settled"]:
         return kept
-    if kept is not None and kept.facts["state"] != what.state:
+    if kept is not None and kept.facts["state"] != state:
         say(f"{what.asked or what.root} changed since it was indexed; indexing it again")
     newest = max((file.mtime_ns for file in what.files), default=0)
     settled = time.time_ns() - newest > _SETTLED_NS
     found = build()
     facts = {
         **found.facts,
-        "state": what.state,
+        "state": state,
         "settled": settled,
         "source": what.asked or str(what.root),
         "format": what.kind,

@@ -11,8 +11,8 @@ import numpy as np
 
 from dlsvc.data import convert
 from dlsvc.data.catalog import CatalogEntry, entries, entry
-from dlsvc.data.fetch import Say, silent
 from dlsvc.data.gallery import column_stats, draw, draw_augmented
+from dlsvc.data.progress import Say, silent
 from dlsvc.data.source import Source, open_catalog, open_source
 from dlsvc.spec.places import is_place
 

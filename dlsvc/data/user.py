@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlsvc.data.conversations import index_conversations
-from dlsvc.data.fetch import Say, silent
 from dlsvc.data.folder import METADATA, SUFFIXES, Folder, read_text, relevant, suffix
 from dlsvc.data.index import Index, Indexed, indexed
 from dlsvc.data.location import FileFacts, Location, find
+from dlsvc.data.progress import Say, silent
 from dlsvc.data.rows import index_rows, open_rows
 from dlsvc.data.samples import open_samples
 from dlsvc.data.source import Source

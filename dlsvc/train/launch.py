@@ -18,7 +18,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedErr
 from ray.train.torch import TorchTrainer
 
 from dlsvc.cluster import cluster
-from dlsvc.data.fetch import silent
+from dlsvc.data.progress import silent
 from dlsvc.data.source import ResidentTable, open_source
 from dlsvc.errors import DlsvcError, RunCancelled, RunFailed
 from dlsvc.spec.schema import TrainSpec

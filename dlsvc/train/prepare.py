@@ -13,9 +13,9 @@ from dlsvc.augment.pipeline import Pipeline
 from dlsvc.augment.registry import build_augmentations
 from dlsvc.data.atom import AtomBuilder, BadSample, Rows
 from dlsvc.data.feed_resident import Round, resident_feed
-from dlsvc.data.fetch import Say, silent
 from dlsvc.data.order import Order, Shuffled, Windowed
 from dlsvc.data.preprocess import Preprocess, build_preprocess
+from dlsvc.data.progress import Say, silent
 from dlsvc.data.source import open_source
 from dlsvc.data.table import CACHE_BYTES, Table
 from dlsvc.errors import DataError
