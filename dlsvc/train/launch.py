@@ -28,7 +28,7 @@ from dlsvc.store.runs import CANCELLED, FAILED, FINISHED, Run
 from dlsvc.train.job import Job
 from dlsvc.train.prepare import atom_builder, open_run, prepare_job, resident
 from dlsvc.train.progress import Progress, say
-from dlsvc.train.report import write_report
+from dlsvc.train.report import data_wait, write_report
 from dlsvc.train.worker import FATAL, work
 
 # Logical CPUs for the data pipeline and Ray's own actors, beside the workers'.
@@ -150,6 +150,7 @@ def _conclude(job: Job, outcome: dict[str, Any], seconds: float) -> dict[str, An
         "world_sizes": [attempt["world_size"] for attempt in attempts],
         "restarts": run.restarts(),
         "feed": job.feed,
+        "data_wait": round(data_wait(run), 4),
         "quarantined": len({bad["id"] for bad in run.lines("quarantine.jsonl")}),
         "seconds": round(seconds, 3),
         "path": str(run.path),

@@ -51,7 +51,6 @@ def prepare_job(spec: TrainSpec, run: Run, home: Path, say: Say = silent) -> Job
     if not len(table):
         raise DataError(f"data.source {spec.data.source!r} has no training samples")
     preprocess = build_preprocess(spec.data, source)
-    feed = spec.data.feed if spec.data.feed != "auto" else "resident" if table.nbytes <= RESIDENT_BYTES else "stream"
     return Job(
         spec=spec,
         identity=identity(spec),
@@ -61,8 +60,18 @@ def prepare_job(spec: TrainSpec, run: Run, home: Path, say: Say = silent) -> Job
         classes=preprocess.classes,
         order=order_of(table),
         data_fingerprint=table.fingerprint,
-        feed=feed,
+        feed=spec.data.feed if spec.data.feed != "auto" else _chosen_feed(source.name, table, say),
     )
+
+
+def _chosen_feed(name: str, table: Table, say: Say) -> str:
+    """Resident while it fits comfortably in memory."""
+    feed = "resident" if table.nbytes <= RESIDENT_BYTES else "stream"
+    verdict = "fits" if feed == "resident" else "doesn't fit"
+    say(
+        f"{name}: {table.nbytes / 2**20:,.1f} MiB {verdict} in {RESIDENT_BYTES / 2**20:,.0f} MiB, so its feed is {feed}"
+    )
+    return feed
 
 
 def order_of(table: Table) -> Order:

@@ -34,6 +34,8 @@ pre { background: #f4f7fa; padding: 1rem; overflow: auto; font-size: 13px }
 .tile b { display: block; font-size: 1.4rem }
 """
 PICTURES = 64
+# Waiting below this share is the jitter of two sides that are equally fast.
+_KEEPS_UP = 0.1
 _NOT_CURVES = {
     "step",
     "first_step",
@@ -55,6 +57,7 @@ def write_report(run: Run, result: Mapping[str, Any], home: Path) -> Path:
     parts = [
         f"<h1>{html.escape(run.name)}</h1><p class=muted>{_line(spec, result)}</p>",
         _tiles(result),
+        f"<p>{html.escape(bottleneck(result['data_wait'], result['feed']))}</p>",
         "<h2>Curves</h2>" + _embedded(_curves(run), "training curves"),
         "".join(
             f"<h2>{html.escape(name.capitalize())}</h2>{_embedded(_grid(images), name)}"
@@ -73,6 +76,24 @@ def write_report(run: Run, result: Mapping[str, Any], home: Path) -> Path:
     return path
 
 
+def data_wait(run: Run) -> float:
+    """The share of its training time that rank 0 waited for batches, the first record left out: it holds the start."""
+    records = run.trajectory()
+    settled = records[1:] or records
+    seconds = [record["seconds_per_step"] * (record["step"] - record["first_step"]) for record in settled]
+    waited = sum(record["data_wait"] * spent for record, spent in zip(settled, seconds, strict=True))
+    return float(waited / sum(seconds)) if seconds else 0.0
+
+
+def bottleneck(waited: float, feed: str) -> str:
+    """Which side held the other up, and what would help. A feed that keeps up is never waited for."""
+    share = f"Trainers waited for batches {waited:.0%} of the time"
+    if waited < _KEEPS_UP:
+        return f"{share}: computing is the bottleneck, and the data keeps up."
+    cure = "more of data.stream.actors, or nodes for them" if feed == "stream" else "the stream feed on more CPUs"
+    return f"{share}: the data is the bottleneck. Fewer or cheaper augmentations help, or {cure}."
+
+
 def _line(spec: Mapping[str, Any], result: Mapping[str, Any]) -> str:
     model, data = spec["model"]["name"], spec["data"]["source"]
     how = f"{spec['strategy']}, workers {result['world_sizes']}, {result['feed']} feed"
@@ -85,6 +106,7 @@ def _tiles(result: Mapping[str, Any]) -> str:
         "steps": str(result.get("steps")),
         "seconds": f"{result['seconds']:.1f}",
         "restarts": str(result["restarts"]),
+        "data wait": f"{result['data_wait']:.0%}",
     }
     tiles = "".join(
         f"<div class=tile><b>{html.escape(value)}</b>{html.escape(name)}</div>" for name, value in facts.items()

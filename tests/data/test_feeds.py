@@ -1,0 +1,119 @@
+"""Both feeds give the plan's atoms, byte for byte, however many workers there are and whoever dies."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dlsvc.data.feed_resident import Round
+from dlsvc.data.feed_stream import PlannedData, StreamSource, stream_feed
+from dlsvc.data.source import ResidentTable, open_source
+from dlsvc.data.table import content_fingerprint
+from dlsvc.spec.sections import StreamSpec
+from dlsvc.train.job import Job
+from dlsvc.train.prepare import atom_builder, open_run, prepare_job, resident
+from tests.train.trials import spec_of
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+STEPS = 24
+AUGMENT = [
+    {"name": "flip"},
+    {"name": "rotation", "max_degrees": 20},
+    {"name": "brightness"},
+    {"name": "gaussian-noise"},
+    {"name": "erasing"},
+    {"name": "mixup"},
+]
+
+Digests = dict[tuple[int, int], str]
+
+
+@pytest.fixture(scope="module")
+def job(home: Path, ray_cluster: None) -> Job:
+    spec = spec_of("lenet5", data__augment=AUGMENT, batch__micro_size=8, budget__steps=STEPS)
+    spec, run = open_run(spec, "feeds", home)
+    return prepare_job(spec, run, home)
+
+
+@pytest.fixture(scope="module")
+def planned(job: Job) -> Digests:
+    """What one worker with the resident feed sees."""
+    return digests(resident(table_of(job), job, 0, 0, 1))
+
+
+def table_of(job: Job) -> ResidentTable:
+    return ResidentTable(open_source(job.spec.data, Path(job.home)).table("train").arrays())
+
+
+def digests(rounds: Iterator[Round]) -> Digests:
+    """sha256 of each atom's names, types, shapes and bytes, by step and atom."""
+    found = {}
+    for step, atom, arrays in rounds:
+        if atom is not None:
+            found[step, atom] = content_fingerprint(arrays)
+    return found
+
+
+def streams(job: Job, world_size: int, start: int = 0, actors: int = 2, builder: Any = None) -> list[Any]:
+    source = StreamSource(
+        job.plan,
+        job.total_steps,
+        builder or functools.partial(atom_builder, job),
+        lambda: start,
+        StreamSpec(actors=actors, cpu=0.25),
+    )
+    return [split["train"] for split in PlannedData(source).configure({}, world_size)]
+
+
+def test_plan_covers_every_atom(job: Job, planned: Digests) -> None:
+    assert sorted(planned) == [(step, atom) for step in range(STEPS) for atom in range(8)]
+    assert len(set(planned.values())) == len(planned)
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_resident_feed_gives_the_plan(world_size: int, job: Job, planned: Digests) -> None:
+    parts = [digests(resident(table_of(job), job, 0, rank, world_size)) for rank in range(world_size)]
+    assert sum(map(len, parts)) == len(planned)
+    assert functools.reduce(lambda one, two: one | two, parts) == planned
+
+
+@pytest.mark.parametrize(("world_size", "start"), [(1, 0), (2, 0), (4, 0), (3, 7)])
+def test_stream_gives_the_plan(world_size: int, start: int, job: Job, planned: Digests) -> None:
+    parts = together(streams(job, world_size, start), start)
+    assert sum(map(len, parts)) == 8 * (STEPS - start)
+    merged = functools.reduce(lambda one, two: one | two, parts)
+    assert merged == {place: digest for place, digest in planned.items() if place[0] >= start}
+
+
+def test_stream_gives_the_plan_after_an_actor_is_killed(job: Job, planned: Digests, tmp_path: Path) -> None:
+    builder = functools.partial(DiesOnce, functools.partial(atom_builder, job), tmp_path / "died")
+    parts = together(streams(job, 2, builder=builder))
+    assert (tmp_path / "died").exists()
+    assert parts[0] | parts[1] == planned
+
+
+class DiesOnce:
+    """A builder whose process is killed at step 9, the first time that it gets there."""
+
+    def __init__(self, make: Any, died: Path) -> None:
+        self.builder, self.died = make(), died
+
+    def build(self, step: int, atom: int) -> dict[str, Any]:
+        if step == 9 and not self.died.exists():
+            self.died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        built: dict[str, Any] = self.builder.build(step, atom)
+        return built
+
+
+def together(shards: list[Any], start: int = 0) -> list[Digests]:
+    """What each worker sees, all reading at once as workers do."""
+    with ThreadPoolExecutor(len(shards)) as pool:
+        return list(pool.map(lambda shard: digests(stream_feed(shard, start)), shards))
