@@ -133,12 +133,13 @@ def data() -> None:
 @data.command("ls")
 @json_option
 def data_ls(as_json: bool) -> None:
-    """List the catalog."""
-    from dlsvc.data.show import ls
+    """List the catalog: data sets, and trained weights."""
+    from dlsvc.data.show import ls, ls_weights
     from dlsvc.store.home import home
 
-    rows = ls(home())
-    answer({"data": rows}, as_json, table(rows, ("name", "title", "counts", "licence", "pulled")))
+    sets, weights = ls(home()), ls_weights(home())
+    shown = table([*sets, *weights], ("name", "kind", "modality", "counts", "pulled", "licence", "title"))
+    answer({"data": sets, "weights": weights}, as_json, shown)
 
 
 @data.command("pull")

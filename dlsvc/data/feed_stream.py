@@ -7,7 +7,8 @@ to rank j mod n.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,9 +24,11 @@ from dlsvc.data.feed_resident import Round
 from dlsvc.data.plan import Plan
 from dlsvc.spec.sections import StreamSpec
 
-# Blocks begin small, so that the first batch comes soon, and double up to what moves well between nodes.
+# Blocks begin small, so that the first batch comes soon, and double up to what moves well between nodes, but not beyond
+# what an actor builds in a moment: a block is what is built at once, moved at once, and built again when it is lost.
 FIRST_STEPS = 4
 BLOCK_BYTES = 16 * 2**20
+BLOCK_S = 1.0
 
 _ACCELERATOR = "ray.io/accelerator-type"
 
@@ -66,7 +69,7 @@ class PlannedData(DataConfig):
     ) -> list[dict[str, DataIterator]]:
         start, settings = self.source.cursor(), self.source.settings
         blocks = list(_blocks(self.source, start, world_size))
-        selector, cpus = _where(dict(settings.labels), world_size)
+        selector, cpus = where(ray.nodes(), dict(settings.labels), world_size)
         arguments: dict[str, Any] = {"label_selector": selector} if selector else {}
         dataset = ray.data.from_arrow(blocks or [_table([], [])]).map_batches(
             BuildAtoms,
@@ -81,31 +84,29 @@ class PlannedData(DataConfig):
         return [{"train": split} for split in dataset.streaming_split(world_size, equal=False)]
 
 
-def _pool(settings: StreamSpec, cpus: float) -> Any:
-    """The actor pool; Ray Data scales it by how busy it is."""
+def _pool(settings: StreamSpec, cpus: float | None) -> Any:
+    """The actor pool; Ray Data scales it by how busy it is, on nodes of their own up to what joins later too."""
     if isinstance(settings.actors, int):
         return ray.data.ActorPoolStrategy(size=settings.actors)
     if settings.actors != "auto":
         return ray.data.ActorPoolStrategy(min_size=settings.actors.min, max_size=settings.actors.max)
-    return ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, int(cpus)))
+    return ray.data.ActorPoolStrategy(min_size=1, max_size=None if cpus is None else max(1, int(cpus)))
 
 
-def _where(labels: dict[str, str], world_size: int) -> tuple[dict[str, str], float]:
-    """A label selector of the nodes that build atoms, and the CPUs that they have for it: nodes with the asked labels;
-    else those without GPUs, where the cluster has both kinds; else any, less a CPU for each trainer among them.
+def where(
+    nodes: Iterable[Mapping[str, Any]], labels: dict[str, str], world_size: int
+) -> tuple[dict[str, str], float | None]:
+    """A label selector of the nodes that build atoms, and the CPUs that they may take: nodes with the asked labels, or
+    those without GPUs where the cluster has both kinds, all that they have; else any node, less a CPU a trainer.
     """
-    alive = [node for node in ray.nodes() if node["Alive"]]
     if labels:
-        return labels, _cpus(node for node in alive if labels.items() <= node.get("Labels", {}).items())
+        return labels, None
+    alive = [node for node in nodes if node["Alive"]]
     without = [node for node in alive if not node["Resources"].get("GPU")]
     kinds = {node.get("Labels", {}).get(_ACCELERATOR) for node in alive if node not in without} - {None}
     if kinds and without:
-        return {_ACCELERATOR: f"!in({','.join(sorted(kinds))})"}, _cpus(without)
-    return {}, _cpus(alive) - world_size
-
-
-def _cpus(nodes: Iterable[dict[str, Any]]) -> float:
-    return float(sum(node["Resources"].get("CPU", 0) for node in nodes))
+        return {_ACCELERATOR: f"!in({','.join(sorted(kinds))})"}, None
+    return {}, float(sum(node["Resources"].get("CPU", 0) for node in alive)) - world_size
 
 
 def _blocks(source: StreamSource, start: int, world_size: int) -> Iterator[pa.Table]:
@@ -113,12 +114,21 @@ def _blocks(source: StreamSource, start: int, world_size: int) -> Iterator[pa.Ta
     assignments = [source.plan.assignment(rank, world_size) for rank in range(world_size)]
     if start >= source.total_steps:
         return
-    atom = source.builder().build(start, 0)
-    step_bytes = len(assignments[0]) * sum(array.nbytes for array in atom.values())
-    for steps in _runs_of_steps(start, source.total_steps, max(1, BLOCK_BYTES // step_bytes)):
+    most = _most_steps(source.builder(), start, len(assignments[0]))
+    for steps in _runs_of_steps(start, source.total_steps, most):
         for atoms in assignments:
             places = [(step, -1 if atom is None else atom) for step in steps for atom in atoms]
             yield _table([step for step, _ in places], [atom for _, atom in places])
+
+
+def _most_steps(builder: AtomBuilder, step: int, num_atoms: int) -> int:
+    """How many steps of `num_atoms` atoms a block may have, by building one. The first opens files and compiles."""
+    builder.build(step, 0)
+    began = time.perf_counter()
+    atom = builder.build(step, 0)
+    step_s = num_atoms * (time.perf_counter() - began)
+    step_bytes = num_atoms * sum(array.nbytes for array in atom.values())
+    return max(1, int(min(BLOCK_BYTES / step_bytes, BLOCK_S / step_s)))
 
 
 def _runs_of_steps(start: int, stop: int, most: int) -> Iterator[range]:

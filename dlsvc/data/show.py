@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dlsvc.data import convert
-from dlsvc.data.catalog import CatalogEntry, entries, entry
+from dlsvc.data.catalog import CatalogEntry, entries, entry, trained_weights
 from dlsvc.data.gallery import column_stats, draw, draw_augmented
 from dlsvc.data.progress import Say, silent
 from dlsvc.data.source import Source, open_catalog, open_source
@@ -20,6 +19,11 @@ from dlsvc.spec.places import is_place
 def ls(home: Path) -> list[dict[str, Any]]:
     """One row a data set of the catalog, and whether it is here."""
     return [_facts(known) | {"pulled": _is_here(known, home)} for known in entries().values()]
+
+
+def ls_weights(home: Path) -> list[dict[str, Any]]:
+    """One row a set of trained weights, and whether it is here."""
+    return [_facts(known) | {"pulled": _is_here(known, home)} for known in trained_weights().values()]
 
 
 def pull(name: str, home: Path, say: Say = silent) -> dict[str, Any]:
@@ -41,6 +45,9 @@ def describe(
     """A data set's facts and samples per class; with `grid`, its first pictures as a PNG there; with augmentations,
     samples beside what becomes of them; with `stats`, what its columns hold.
     """
+    if name_or_path in trained_weights():
+        weights = trained_weights()[name_or_path]
+        return _facts(weights) | {"pulled": _is_here(weights, home)}
     known = entries().get(name_or_path)
     source = open_catalog(known, home, say) if known else _open_path(name_or_path, home)
     facts: dict[str, Any] = {"name": source.name, "classes": list(source.classes)}
@@ -55,19 +62,10 @@ def describe(
     return facts
 
 
-@contextlib.contextmanager
-def narrated(title: str) -> Iterator[Say]:
-    """Says on stderr what a pull is doing: a line that changes on a terminal, one line each elsewhere."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    with console.status(title) as status:
-        yield status.update if console.is_terminal else console.print
-
-
 def _facts(known: CatalogEntry) -> dict[str, Any]:
     return {
         "name": known.name,
+        "kind": known.kind,
         "title": known.title,
         "modality": known.modality,
         "num_classes": known.num_classes,

