@@ -95,10 +95,10 @@ def test_resident_feed_against_dataloader(home: Path) -> None:
 
 @pytest.fixture(scope="module")
 def jpegs(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Crops of real photographs, 160 x 160, as files in two folders."""
+    """Crops of real photographs, enlarged, 160 x 160, as files in two folders."""
     folder, draws = tmp_path_factory.mktemp("jpegs"), np.random.default_rng(0)
-    rows = open_source(DataSpec(source="photos"), home).table("train").rows(np.arange(8))
-    photos = [Image.open(io.BytesIO(each)).convert("RGB") for each in rows["image"]]
+    rows = open_source(DataSpec(source="photos"), home).table("train").rows(np.arange(0, 1500, 10))
+    photos = [Image.open(io.BytesIO(each)).convert("RGB").resize((288, 288)) for each in rows["image"]]
     for kind in ("left", "right"):
         (folder / kind).mkdir()
     for number in range(JPEGS):
@@ -193,6 +193,7 @@ def test_memory_with_a_stalled_consumer(tmp_path: Path) -> None:
     next(feed)
     store = ray.cluster_resources()["object_store_memory"]
     built = _settled(lambda: log.stat().st_size)
+    feed.close()  # type: ignore[attr-defined]
     held = built * 16 * 3 * SIDE * SIDE * 4
     print(f"\nstalled consumer: {held / 2**20:,.0f} MiB wait for it, {held / store:.0%} of the object store")
     assert held < 0.6 * store

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,27 +41,6 @@ def cluster() -> Iterator[Any]:
     found.shutdown()
 
 
-class Watcher(threading.Thread):
-    """Adds a data node when the run is under way, and takes one away later."""
-
-    def __init__(self, run: Run, cluster: Any) -> None:
-        super().__init__(daemon=True)
-        self.run_, self.cluster = run, cluster
-        self.first = next(iter(cluster.worker_nodes))
-        self.joined = self.lost = ""
-
-    def run(self) -> None:
-        wait_until(lambda: self._step() >= 200, 400)
-        self.joined = self.cluster.add_node(num_cpus=1, labels={"role": "cpu"}).node_id
-        wait_until(lambda: self._step() >= 600, 400)
-        self.lost = self.first.node_id
-        self.cluster.remove_node(self.first, allow_graceful=False)
-
-    def _step(self) -> int:
-        records = self.run_.lines("metrics.jsonl")
-        return int(records[-1]["step"]) if records else 0
-
-
 def test_data_nodes_join_and_leave(home: Path, cluster: Any, tmp_path: Path) -> None:
     expected = train_in_group(spec_of("lenet5", **CHANGES), home, run_name="rehearsed-calm", world_size=2)
     spec = spec_of(
@@ -70,30 +48,33 @@ def test_data_nodes_join_and_leave(home: Path, cluster: Any, tmp_path: Path) -> 
         **{**CHANGES, "data__feed": "stream", "data__stream": {"labels": {"role": "cpu"}, "cpu": 1}},
         scaling={"workers": 2, "resources": {"labels": {"role": "trainer"}}},
     )
-    run = Run(home / "runs" / "rehearsed")
-    watcher = Watcher(run, cluster)
-    watcher.start()
-    trainer = cluster.head_node.node_id
-    path = tmp_path / "spec.yaml"
+    run, path = Run(home / "runs" / "rehearsed"), tmp_path / "spec.yaml"
     path.write_text(dump_yaml(spec))
     command = [sys.executable, "-m", "tests.train.far_away", str(path), "rehearsed", cluster.address]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    result = json.loads(done.stdout.splitlines()[-1])
-    watcher.join(10)
+    driver = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    def step() -> int:
+        return int(([{"step": 0}, *run.lines("metrics.jsonl")])[-1]["step"])
+
+    lost, stays = sorted(cluster.worker_nodes, key=lambda node: node.node_id)
+    wait_until(lambda: step() >= 200, 200)
+    joined = cluster.add_node(num_cpus=1, labels={"role": "cpu"})
+    wait_until(lambda: step() >= 600, 200)
+    cluster.remove_node(lost, allow_graceful=False)
+    answer, _ = driver.communicate(timeout=400)
+    result = json.loads(answer.splitlines()[-1])
 
     assert result["weights_sha256"] == expected["weights_sha256"]
     assert (result["restarts"], result["world_sizes"]) == (0, [2])
+    trainer = cluster.head_node.node_id
     built = [record for record in run.lines("built.jsonl") if record["node"] != trainer]
     # The driver builds one atom twice, to see how large and slow one is.
     assert len(run.lines("built.jsonl")) - len(built) <= 2
-    assert {record["node"] for record in built} == {
-        watcher.joined,
-        watcher.lost,
-        *(node.node_id for node in cluster.worker_nodes),
-    }
+    assert {record["node"] for record in built} == {lost.node_id, stays.node_id, joined.node_id}
     two, three = (_rate(run, *span) for span in ((100, 200), (400, 600)))
     print(f"two data nodes {two:.0f} samples/s, three {three:.0f}: {three / two:.2f} times as many")
-    assert three > 1.15 * two
+    late = [record["node"] for record in built if 300 <= record["step"] < 600]
+    assert late.count(joined.node_id) > 0.15 * len(late)
 
 
 def _rate(run: Run, first: int, last: int) -> float:
