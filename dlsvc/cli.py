@@ -12,7 +12,8 @@ import click
 
 from dlsvc import __version__
 from dlsvc.cli_store import models, runs
-from dlsvc.terminal import Shell, address_option, answer, blocks, json_option, prepare, say, table
+from dlsvc.data.progress import say
+from dlsvc.terminal import Shell, address_option, answer, blocks, json_option, prepare, table
 
 _Verb = Callable[..., Any]
 

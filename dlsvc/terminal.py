@@ -108,7 +108,3 @@ def blocks(value: Any) -> str:
     import yaml
 
     return yaml.safe_dump(json.loads(json.dumps(value)), sort_keys=False, allow_unicode=True, width=120).rstrip()
-
-
-def say(text: str) -> None:
-    click.echo(text, err=True)

@@ -53,7 +53,9 @@ class BuildAtoms:
     def __call__(self, rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         places = list(zip(rows["step"].tolist(), rows["atom"].tolist(), strict=True))
         atoms = [self.builder.build(step, max(atom, 0)) for step, atom in places]
-        stacked = {name: np.stack([atom[name] for atom in atoms]) for name in atoms[0]} if atoms else {}
+        # Large atoms come one a block: an axis more is no copy.
+        stack = (lambda arrays: arrays[0][None]) if len(atoms) == 1 else np.stack
+        stacked = {name: stack([atom[name] for atom in atoms]) for name in atoms[0]} if atoms else {}
         return {"step": rows["step"], "atom": rows["atom"], **stacked}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
@@ -11,6 +12,11 @@ Say = Callable[[str], None]
 
 _WIDTH = 20
 _PATIENCE_S = 1.0
+
+
+def say(text: str) -> None:
+    """To stderr, at once: stdout is for results."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def silent(text: str) -> None:

@@ -18,7 +18,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedErr
 from ray.train.torch import TorchTrainer
 
 from dlsvc.cluster import cluster
-from dlsvc.data.progress import silent
+from dlsvc.data.progress import say, silent
 from dlsvc.data.source import ResidentTable, open_source
 from dlsvc.errors import DlsvcError, RunCancelled, RunFailed
 from dlsvc.spec.schema import TrainSpec
@@ -27,7 +27,7 @@ from dlsvc.store.home import home as home_of
 from dlsvc.store.runs import CANCELLED, FAILED, FINISHED, Run
 from dlsvc.train.job import Job
 from dlsvc.train.prepare import atom_builder, open_run, prepare_job, resident
-from dlsvc.train.progress import Progress, say
+from dlsvc.train.progress import Progress
 from dlsvc.train.report import data_wait, write_report
 from dlsvc.train.worker import FATAL, work
 

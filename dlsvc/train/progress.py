@@ -11,6 +11,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from dlsvc.data.progress import say
 from dlsvc.store.runs import Run
 
 if TYPE_CHECKING:
@@ -19,10 +20,6 @@ if TYPE_CHECKING:
 
 REFRESH_S = 0.2
 LINE_EVERY_S = 10.0
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 class Progress:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray.tune import Callback
 
-from dlsvc.train.progress import say
+from dlsvc.data.progress import say
 
 if TYPE_CHECKING:
     from rich.table import Table
