@@ -102,6 +102,19 @@ def models_alias(reference: str, alias: str, as_json: bool) -> None:
     answer({"model": found, "alias": alias}, as_json, f"{found} is {alias}")
 
 
+@models.command("soup")
+@click.argument("name")
+@click.argument("references", metavar="MODEL...", nargs=-1, required=True)
+@json_option
+def models_soup(name: str, references: tuple[str, ...], as_json: bool) -> None:
+    """Publish the mean of the weights of MODELs of one kind under NAME, and measure it."""
+    from dlsvc.store.home import home
+    from dlsvc.train.soup import soup
+
+    found = soup(name, references, home())
+    answer(found, as_json, blocks(found))
+
+
 @models.command("rm")
 @click.argument("reference", metavar="MODEL")
 @json_option

@@ -12,6 +12,7 @@ from torch import nn
 from dlsvc.data.atom import Arrays, Preprocessing, Rows
 from dlsvc.data.tensors import to_tensors
 from dlsvc.errors import UsageError
+from dlsvc.store.bundle import Bundle
 from dlsvc.tasks.base import Metrics, Task
 
 Part = tuple[int, Metrics]
@@ -57,17 +58,24 @@ def conclude(task: Task, parts: Iterable[Part]) -> dict[str, float]:
 
 def evaluate_bundle(reference: str, home: Any, *, split: str | None = None) -> dict[str, Any]:
     """`dlsvc evaluate`: a published model on the split that its spec names."""
-    from dlsvc.data.preprocess import Preprocess
-    from dlsvc.data.source import open_source
-    from dlsvc.spec.load import parse
     from dlsvc.store.models import ModelStore
 
     bundle = ModelStore(home).open(reference)
     if bundle.config["spec"] is None:
         raise UsageError(f"{bundle.reference} was imported: it has no data of its own to be measured on")
+    return {"model": bundle.reference, **evaluate_model(bundle, bundle.model(), home, split=split)}
+
+
+def evaluate_model(bundle: Bundle, model: nn.Module, home: Any, *, split: str | None = None) -> dict[str, Any]:
+    """A model, perhaps with other weights than the bundle's, on the data of the bundle's spec."""
+    from dlsvc.data.preprocess import Preprocess
+    from dlsvc.data.source import open_source
+    from dlsvc.spec.load import parse
+
     spec: Any = parse(bundle.config["spec"])
-    table = open_source(spec.data, home).table(split or spec.evaluate.split)
-    task, model = bundle.task(), bundle.model()
+    split = split or spec.evaluate.split
+    table = open_source(spec.data, home).table(split)
+    task = bundle.task()
     batches = evaluation_batches(table, Preprocess.from_json(bundle.preprocess), spec.evaluate.batch_size)
     metrics = conclude(task, measure(task.modules(model), task, batches, torch.device("cpu")))
-    return {"model": bundle.reference, "split": split or spec.evaluate.split, "samples": len(table), "metrics": metrics}
+    return {"split": split, "samples": len(table), "metrics": metrics}
