@@ -66,7 +66,7 @@ def evaluate_bundle(reference: str, home: Any, *, split: str | None = None) -> d
     if bundle.config["spec"] is None:
         raise UsageError(f"{bundle.reference} was imported: it has no data of its own to be measured on")
     spec: Any = parse(bundle.config["spec"])
-    table = open_source(spec.data, home).table(split or spec.evaluate.split)
+    table = open_source(spec.data, home, seed=spec.seed).table(split or spec.evaluate.split)
     task, model = bundle.task(), bundle.model()
     batches = evaluation_batches(table, Preprocess.from_json(bundle.preprocess), spec.evaluate.batch_size)
     metrics = conclude(task, measure(task.modules(model), task, batches, torch.device("cpu")))

@@ -111,12 +111,23 @@ WRONG: dict[str, tuple[str, str, str]] = {
     ),
     "nested argument": (
         _SOUND.replace("lenet5, args: {image_size: 28}", "clip, args: {vision: {^^d_modle: 8}}").replace(
-            "digits", "emoji"
+            "digits,", "emoji, text: {},"
         ),
         "model.args.vision.d_modle",
         "did you mean 'd_model'?",
     ),
     "task argument": (_SOUND + "task: {args: {^^smoothing: 0.1}}\n", "task.args.smoothing", "there is no such field"),
+    "more samples than there are": (_SOUND.replace("digits,", "digits, limit: ^^2000,"), "data.limit", "has 1500"),
+    "coefficients of a spectrogram": (
+        _SOUND.replace("image: {size: 28}", "audio: ^^{seconds: 1, coefficients: 9}"),
+        "data.audio",
+        "log-mel would ignore coefficients",
+    ),
+    "more coefficients than bands": (
+        _SOUND.replace("image: {size: 28}", "audio: ^^{seconds: 1, features: mfcc, bins: 8}"),
+        "data.audio",
+        "8 bands have no 20 coefficients",
+    ),
     "augmentation parameter": (
         _SOUND.replace("digits,", "digits, augment: [{name: shift, ^^max_pixel: 1, max_pixels: 2}],"),
         "data.augment.0.max_pixel",
