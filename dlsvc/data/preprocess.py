@@ -29,7 +29,7 @@ Arrays = dict[str, NDArray[Any]]
 Samples = dict[str, Any]
 
 # What a request may hold.
-INPUTS = ("image", "features", "text", "audio")
+INPUTS = ("image", "features", "audio", "text")
 
 _CHUNK = 8192
 
