@@ -12,7 +12,6 @@ from dlsvc.store.models import ModelStore
 from serving.dialects import huggingface
 from serving.predictor import Predictor
 
-
 # Which routes take an input that isn't a file.
 _READERS = {"features": ("classification",), "text": ("contrastive", "text-classification")}
 
