@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dlsvc.augment import keys
+from dlsvc.data.catalog.facts import LEFT_OUT
 from dlsvc.data.table import Ids, Subset, Table
 from dlsvc.errors import DataError
 
@@ -17,23 +18,25 @@ if TYPE_CHECKING:
 
 
 def limited(source: Source, limit: int | None, seed: int) -> Source:
-    """The source with `limit` samples in its training split, or as it is without a limit. The split that is held out
-    stays whole. Raises DataError, when the split is opened, for fewer samples than that.
+    """The source with `limit` samples in its training split, or as it is without a limit; the rest of that split is the
+    split `left-out`, to choose settings by, and what is held out stays as it is. Raises DataError, when either is
+    opened, for fewer samples than that.
     """
     if limit is None:
         return source
-    splits = {**source.splits, "train": _opener(source, limit, seed)}
-    return dataclasses.replace(source, splits=splits, _open={})
+    openers = {"train": _opener(source, limit, seed), LEFT_OUT: _opener(source, limit, seed, rest=True)}
+    return dataclasses.replace(source, splits={**source.splits, **openers}, _open={})
 
 
-def _opener(source: Source, limit: int, seed: int) -> Callable[[], Table]:
-    def open_limited() -> Table:
+def _opener(source: Source, limit: int, seed: int, *, rest: bool = False) -> Callable[[], Table]:
+    def open_part() -> Table:
         table = source.table("train")
         if limit > len(table):
             raise DataError(f"data.limit is {limit}, and {source.name} has {len(table)} training samples")
-        return Subset(table, chosen(len(table), table.labels(), limit, seed))
+        ids = chosen(len(table), table.labels(), limit, seed)
+        return Subset(table, np.setdiff1d(np.arange(len(table)), ids) if rest else ids)
 
-    return open_limited
+    return open_part
 
 
 def chosen(count: int, labels: Ids | None, limit: int, seed: int) -> Ids:

@@ -7,6 +7,7 @@ from typing import Any
 
 from dlsvc.augment import registry as augmentations
 from dlsvc.data.catalog import CatalogEntry, entries
+from dlsvc.data.catalog.facts import LEFT_OUT
 from dlsvc.errors import did_you_mean
 from dlsvc.spec.places import is_place
 from dlsvc.spec.resolve import known_model, known_task, signature
@@ -59,7 +60,7 @@ def format_is_for_paths(spec: TrainSpec) -> Found:
 
 def split_exists(spec: TrainSpec) -> Found:
     entry, split = _entry(spec), spec.evaluate.split
-    if entry and split not in entry.counts:
+    if entry and split not in entry.counts and not (spec.data.limit and split == LEFT_OUT):
         yield "evaluate.split", f"{entry.name} has no split {split!r}{did_you_mean(split, entry.counts)}"
 
 

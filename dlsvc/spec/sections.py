@@ -200,7 +200,9 @@ class DataSpec(Part):
     text: TextSpec | None = Field(None, description="null: texts aren't read")
     audio: AudioSpec | None = Field(None, description="null: sounds aren't read")
     limit: Count | None = Field(
-        None, description="train on so many samples only, drawn by the seed with the classes in their proportions"
+        None,
+        description="train on so many samples only, drawn by the seed with the classes in their proportions; the rest "
+        "is the split left-out, to choose settings by",
     )
     positive: Text | None = Field(
         None, description="a class: labels become 1 for it and 0 for all others, which makes two classes"

@@ -46,6 +46,11 @@ def test_the_training_split_shrinks_and_the_test_split_stays(data_home: Path) ->
     assert len(source.table("test")) == len(whole.table("test"))
     labels = source.table("train").rows(np.arange(120))["label"]
     assert np.bincount(labels).min() >= 11
+    left = source.table("left-out")
+    assert len(left) == 1500 - 120
+    pixels = {row.tobytes() for row in source.table("train").rows(np.arange(120))["image"]}
+    assert sum(row.tobytes() in pixels for row in left.rows(np.arange(len(left)))["image"]) < 5
+    assert "left-out" not in whole.splits
     prints = {open_source(data, data_home, seed=seed).table("train").fingerprint for seed in (4, 4, 5)}
     assert len(prints) == 2
     with pytest.raises(DataError, match=r"data\.limit is 5000, and digits has 1500 training samples"):
