@@ -8,9 +8,10 @@ don't depend on what else is in the batch.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlsvc.data.codecs import Samples, Undecodable, decode_audio, fit_length
-from dlsvc.data.table import Table
+from dlsvc.data.table import Table, chunks
 from dlsvc.errors import DataError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ _LEAST_POWER, _TOP_DB = 1e-10, 80.0
 _LINEAR_HZ, _LINEAR_MELS, _HZ_A_MEL, _LOG_STEP = 1000.0, 15.0, 200.0 / 3, np.log(6.4) / 27
 # Sounds that the mean and the deviation are taken of: more would not move them.
 _FITTED = 1024
+_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -103,20 +105,31 @@ def fit_audio(asked: AudioSpec, table: Table) -> AudioInput:
         window=asked.window,
         hop=asked.hop,
     )
-    sums, count = np.zeros((2, part.shape[0])), 0
-    for place in np.linspace(0, len(table) - 1, min(len(table), _FITTED)).astype(np.int64):
-        try:
-            found = part.transform(part.decode(table.rows(np.asarray([place]))["audio"][0]))
-        except Undecodable:
-            continue
-        sums += found.sum(axis=1), np.square(found).sum(axis=1)
-        count += part.shape[1]
+    mean, std = _statistics(_transformed(part, table))
+    return dataclasses.replace(part, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
+
+
+def _transformed(part: AudioInput, table: Table) -> Iterator[Floats]:
+    """The spectrograms (M, T) of those sounds that can be decoded."""
+    places = np.linspace(0, len(table) - 1, min(len(table), _FITTED)).astype(np.int64)
+    for ids in chunks(len(places), _AT_ONCE):
+        for sound in table.rows(places[ids])["audio"]:
+            with contextlib.suppress(Undecodable):
+                yield part.transform(part.decode(sound))
+
+
+def _statistics(pictures: Iterable[Floats]) -> tuple[Floats, Floats]:
+    """The mean and the deviation of each bin, (M,) both."""
+    count, total, squares = 0, np.zeros(1), np.zeros(1)
+    for found in pictures:
+        count += found.shape[1]
+        total, squares = total + found.sum(axis=1), squares + np.square(found).sum(axis=1)
     if not count:
         raise DataError("none of the training split's sounds can be decoded")
-    mean = sums[0] / count
-    std = np.sqrt(np.maximum(sums[1] / count - mean**2, 0))
+    mean: Floats = total / count
+    std = np.sqrt(np.maximum(squares / count - mean**2, 0))
     std[std < 1e-6] = 1  # a constant bin becomes 0
-    return dataclasses.replace(part, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
+    return mean, std
 
 
 def _power(sound: Samples, window: int, hop: int) -> Floats:

@@ -88,7 +88,12 @@ class Classification(Task):
 
 def _logits(modules: Modules, batch: Batch) -> Tensor:
     """(B, num_classes), float32 whatever the precision of the forward pass."""
-    first = next(name for name in _INPUTS if name in batch)
+    first = next((name for name in _INPUTS if name in batch), None)
+    if first is None:
+        raise UsageError(
+            f"classification reads {', '.join(_INPUTS[:-1])} or {_INPUTS[-1]}, and the data gives none of them; sounds "
+            "need data.audio, texts data.text"
+        )
     inputs = [batch[name] for name in (first, *_BESIDE.get(first, ()))]
     logits: Tensor = modules["model"](*inputs)
     return logits.float()

@@ -78,6 +78,11 @@ def test_sounds_and_texts_are_read_too() -> None:
     assert Classification().predict({"model": Counts()}, batch)[0]["label_id"] == 1
 
 
+def test_nothing_to_read_is_said() -> None:
+    with pytest.raises(UsageError, match=r"reads image, features, spectrogram or tokens.*data\.audio"):
+        Classification().predict(MODULES, {"label": torch.tensor([1])})
+
+
 def test_pictures_are_the_most_confident_mistakes() -> None:
     image = torch.tensor([[5.0, 0.0], [1.0, 0.0], [0.0, 9.0]])[:, None, None]
     grids = Classification().pictures(MODULES, {"image": image, "label": torch.tensor([1, 1, 1])})
