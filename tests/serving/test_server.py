@@ -104,6 +104,8 @@ def test_the_command_writes_the_served_picture(
 def _body(arguments: dict[str, Any]) -> bytes:
     if "labels" in arguments:
         return as_json(as_text(picture(1)), candidate_labels=arguments["labels"])
+    if "audio" in arguments:
+        return chirp(1)
     return picture(1) if "image" in arguments else as_json(arguments.get("features") or arguments["text"])
 
 
