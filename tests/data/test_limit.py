@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 from dlsvc.data.limit import chosen
 from dlsvc.data.source import open_source
 from dlsvc.errors import DataError
+from dlsvc.spec.load import identity, resolve
 from dlsvc.spec.sections import DataSpec
+from dlsvc.train.prepare import atom_builder, open_run, prepare_job
+from tests.train.trials import spec_of
 
 
 @settings(deadline=None, derandomize=True, database=None, max_examples=60)
@@ -55,3 +58,14 @@ def test_the_training_split_shrinks_and_the_test_split_stays(data_home: Path) ->
     assert len(prints) == 2
     with pytest.raises(DataError, match=r"data\.limit is 5000, and digits has 1500 training samples"):
         open_source(DataSpec(source="digits", limit=5000), data_home).table("train")
+
+
+def test_a_run_learns_from_the_same_samples_wherever_it_opens_them(home: Path) -> None:
+    spec = spec_of("lenet5", data__limit=120)
+    settled, run = open_run(spec, "limited", home)
+    job = prepare_job(settled, run, home)
+    assert len(job.order) == 120
+    built = atom_builder(job).build(0, 0)
+    chosen_rows = open_source(spec.data, home, seed=spec.seed).table("train").rows(built["id"])
+    np.testing.assert_array_equal(built["label"], chosen_rows["label"])
+    assert identity(settled) != identity(resolve(spec_of("lenet5")))
