@@ -298,7 +298,7 @@ def predict(reference: str, as_json: bool, features: str | None, labels: tuple[s
     from serving.predict import predict_command
 
     numbers = _numbers(features) if features is not None else None
-    found = predict_command(reference, home=home(), features=numbers, labels=list(labels) or None, **_media(given))
+    found = predict_command(reference, home=home(), features=numbers, labels=list(labels) or None, **given)
     answer(found, as_json, blocks(found))
 
 
@@ -309,15 +309,6 @@ def _numbers(features: str) -> list[float]:
         return [float(number) for number in features.split(",")]
     except ValueError as error:
         raise UsageError(f"--features: {error}; write numbers with commas between them") from error
-
-
-def _media(given: dict[str, Any]) -> dict[str, Any]:
-    """What `predict_command` takes. No task reads sound yet."""
-    from dlsvc.errors import UsageError
-
-    if given.pop("audio") is not None:
-        raise UsageError("--audio: no task of this version reads sound")
-    return given
 
 
 @main.command()

@@ -14,6 +14,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
+from dlsvc.data.preprocess import Preprocess
 from dlsvc.errors import DlsvcError, NotFound, UsageError, did_you_mean
 from dlsvc.spec.schema import ServedModel, ServeSpec
 from dlsvc.store.bundle import DIGESTS, Bundle
@@ -64,6 +65,7 @@ def _facts(bundle: Bundle) -> Facts:
     return {
         "model": bundle.reference,
         "task": bundle.config["task"]["name"],
+        "route": huggingface.route(bundle.config["task"]["name"], Preprocess.from_json(bundle.preprocess).reads),
         "classes": bundle.classes,
         "created": int((bundle.path / DIGESTS).stat().st_mtime),
     }
@@ -125,12 +127,12 @@ class Gateway:
         return json_response(_row(name, self._known(name)))
 
     async def predict(self, name: str, request: Request) -> Response:
-        """A prediction in the Hugging Face dialect: an image's bytes, or JSON with "inputs" and "parameters"."""
+        """A prediction in the Hugging Face dialect: a file's bytes, or JSON with "inputs" and "parameters"."""
         facts = self._known(name)
         body = await read_body(request)
-        asked = huggingface.parse(facts["task"], body, request.headers.get("content-type", ""))
+        asked = huggingface.parse(facts["route"], body, request.headers.get("content-type", ""))
         predictions = await self._ask(name, asked.inputs)
-        answer = huggingface.answer(facts["task"], asked, predictions, facts["classes"])
+        answer = huggingface.answer(facts["route"], asked, predictions, facts["classes"])
         return json_response(answer.content) if answer.png is None else Response(answer.png, media_type="image/png")
 
     async def _ask(self, name: str, inputs: Sequence[Input]) -> list[Prediction]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +12,31 @@ from dlsvc.store.models import ModelStore
 from serving.dialects import huggingface
 from serving.predictor import Predictor
 
+# Which routes take an input that isn't a file.
+_READERS = {"features": ("classification",), "text": ("contrastive", "text-classification")}
+
 
 def predict_command(
     reference: str,
     *,
     home: Path,
     image: str | Path | None = None,
+    audio: str | Path | None = None,
     text: str | Sequence[str] | None = None,
     features: Sequence[Any] | None = None,
     labels: Sequence[str] | None = None,
     seed: int | None = None,
     out: str | Path | None = None,
 ) -> dict[str, Any]:
-    """One of an image file (with labels: which fits), a text, a row of features or several, or a seed to generate from.
+    """One of an image file (with labels: which fits), a sound file, a text, a row of features or several, or a seed to
+    generate from.
 
     `answer` in what is returned is the JSON that a server sends, to the byte; a picture is written to `out`, by
     default NAME.png here, and returned as its path and sha256.
     """
     predictor = Predictor(ModelStore(home).open(reference))
-    asked = _request(predictor.task_name, image=image, text=text, features=features, labels=labels, seed=seed)
+    given = {"image": image, "audio": audio, "text": text, "features": features, "seed": seed}
+    asked = _request(route(predictor), given, labels)
     found = answer(predictor, asked)
     facts = {"model": predictor.bundle.reference, "task": predictor.task_name}
     if found.png is None:
@@ -44,30 +50,36 @@ def predict_command(
 def answer(predictor: Predictor, asked: huggingface.Request) -> huggingface.Answer:
     """The answer to a request of the dialect."""
     predictions = predictor.predict(asked.inputs)
-    return huggingface.answer(predictor.task_name, asked, predictions, predictor.bundle.classes)
+    return huggingface.answer(route(predictor), asked, predictions, predictor.bundle.classes)
 
 
-def _request(task: str, *, labels: Sequence[str] | None, **inputs: Any) -> huggingface.Request:
+def route(predictor: Predictor) -> str:
+    """What the model answers to in the dialect."""
+    return huggingface.route(predictor.task_name, predictor.reads)
+
+
+def _request(task: str, inputs: Mapping[str, Any], labels: Sequence[str] | None) -> huggingface.Request:
     given = {name: value for name, value in inputs.items() if value is not None}
     if len(given) != 1:
-        raise UsageError(f"give one of an image, a text, features or a seed, not {' and '.join(given) or 'none'}")
+        found = " and ".join(given) or "none"
+        raise UsageError(f"give one of an image, a sound, a text, features or a seed, not {found}")
     if labels is not None and "image" not in given:
         raise UsageError("labels are for an image")
     (name, value) = next(iter(given.items()))
-    if name == "image":
-        return _image_request(task, Path(value), labels)
+    if name in ("image", "audio"):
+        return _media_request(task, name, Path(value), labels)
     if name == "seed":
         return huggingface.request(task, "", {"seed": value})
-    if name == "features" and task != "classification" or name == "text" and task != "contrastive":
+    if task not in _READERS[name]:
         raise UsageError(f"a {task} model reads no {name}")
     return huggingface.request(task, value if isinstance(value, str) else list(value), {})
 
 
-def _image_request(task: str, path: Path, labels: Sequence[str] | None) -> huggingface.Request:
+def _media_request(task: str, kind: str, path: Path, labels: Sequence[str] | None) -> huggingface.Request:
     try:
         body = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror}") from error
     if labels is None:
-        return huggingface.media(task, body)
+        return huggingface.media(task, body, kind)
     return huggingface.request(task, huggingface.as_text(body), {"candidate_labels": list(labels)})

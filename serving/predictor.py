@@ -23,9 +23,9 @@ BATCH_SIZE = 8
 class Predictor:
     """A published model, ready to answer.
 
-    An input is a mapping with what the model reads: `image` (encoded bytes), `features` (numbers), `text`, or `seed`
-    (an integer, for generation). Inputs of one call may differ in that. Sets this process to one intra-op thread:
-    sums are split by the number of threads, and answers must be equal wherever they are computed.
+    An input is a mapping with what the model reads: `image` or `audio` (encoded bytes), `features` (numbers),
+    `text`, or `seed` (an integer, for generation). Inputs of one call may differ in that. Sets this process to one
+    intra-op thread: sums are split by the number of threads, and answers must be equal wherever they are computed.
     """
 
     def __init__(self, bundle: Bundle) -> None:
@@ -38,6 +38,11 @@ class Predictor:
     @property
     def task_name(self) -> str:
         return str(self.bundle.config["task"]["name"])
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """What an input may hold; the first is what the model is for."""
+        return self.preprocess.reads
 
     def predict(self, inputs: Sequence[Input]) -> list[Prediction]:
         """One prediction an input, in order. Raises DataError naming a bad one."""

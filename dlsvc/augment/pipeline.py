@@ -51,6 +51,12 @@ class Pipeline:
             found["image"] = self._normalised(samples["image"], keys, mean, std)
         return found
 
+    def apply_spectrograms(self, spectrograms: NDArray[np.float32], keys: random.Keys) -> NDArray[np.float32]:
+        """(B, 1, M, T), after the sounds have become pictures -> the same shape."""
+        for place, one in self._having("apply_spectrogram"):
+            spectrograms = one.apply_spectrogram(spectrograms, _keys_at(keys, place))
+        return spectrograms
+
     @property
     def mixes(self) -> bool:
         return bool(self._having("mix"))

@@ -72,7 +72,10 @@ class AtomBuilder:
             samples = self.pipeline.apply_normalised(
                 samples, words, self.preprocess.image.mean, self.preprocess.image.std
             )
-        return {**self.preprocess.finish(samples), "id": ids, "position": positions, "key": words.view(np.int64)}
+        batch = self.preprocess.finish(samples)
+        if "spectrogram" in batch:
+            batch["spectrogram"] = self.pipeline.apply_spectrograms(batch["spectrogram"], words)
+        return {**batch, "id": ids, "position": positions, "key": words.view(np.int64)}
 
     def _mixed(self, batch: Arrays, step: int) -> Arrays:
         """Mixed with the samples at the partners' places of the global batch, whoever computes those."""

@@ -143,7 +143,7 @@ def encode_png(pixels: Pixels) -> bytes:
 
 def decode_audio(data: bytes, sample_rate: int, num_samples: int) -> Samples:
     """The sound as float32 (num_samples,) in [-1, 1]: its channels' mean, resampled to `sample_rate` Hz with a
-    polyphase filter, cut at its end or followed by zeros.
+    polyphase filter, cut around its middle or followed by zeros.
 
     Raises Undecodable with the reason: no sound, an unknown format, too long, damaged or cut off anywhere.
     """
@@ -184,9 +184,19 @@ def _fitted(wave: Samples, rate: int, sample_rate: int, num_samples: int) -> Sam
 
         divisor = math.gcd(rate, sample_rate)
         up, down = sample_rate // divisor, rate // divisor
-        # What comes later than the filter reaches (10 * max(up, down) taps a side) has no part in what is kept.
-        kept = -(-num_samples * down // up) + 10 * max(up, down) // up + 2
-        wave = resample_poly(wave[:kept], up, down).astype(np.float32)
+        # What lies further from the middle than the filter reaches (10 * max(up, down) taps a side) has no part in it.
+        reach = 10 * max(up, down) // up + 2
+        wave = resample_poly(_middle(wave, -(-num_samples * down // up) + 2 * reach), up, down).astype(np.float32)
+    return fit_length(wave, num_samples)
+
+
+def fit_length(wave: Samples, num_samples: int) -> Samples:
+    """(T,) as (num_samples,) in [-1, 1]: the middle of what is longer, zeros after what is shorter."""
     found = np.zeros(num_samples, np.float32)
-    found[: len(wave)] = np.clip(wave[:num_samples], -1, 1)
+    found[: len(wave)] = np.clip(_middle(wave, num_samples), -1, 1)
     return found
+
+
+def _middle(wave: Samples, length: int) -> Samples:
+    start = max(0, len(wave) - length) // 2
+    return wave[start : start + length]

@@ -1,19 +1,21 @@
 """From raw rows to a batch, in one way for training, evaluation and serving; its state goes into the bundle as JSON.
 
-Shapes: B samples, images (B, H, W, C) uint8 until `finish` makes them (B, C, H, W) float32; F features; T tokens.
+Shapes: B samples, images (B, H, W, C) uint8 until `finish` makes them (B, C, H, W) float32; F features; T tokens;
+sounds (B, N) float32 until `finish` makes them spectrograms (B, 1, M, T) float32.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dlsvc.data.audio_input import AudioInput, fit_audio
 from dlsvc.data.codecs import Pixels, Undecodable, decode_image, resize_pixels
 from dlsvc.data.source import Source
 from dlsvc.data.table import Table, chunks
@@ -27,7 +29,7 @@ Arrays = dict[str, NDArray[Any]]
 Samples = dict[str, Any]
 
 # What a request may hold.
-INPUTS = ("image", "features", "text")
+INPUTS = ("image", "features", "audio", "text")
 
 _CHUNK = 8192
 
@@ -117,6 +119,7 @@ class Preprocess:
     image: ImageInput | None = None
     features: FeatureInput | None = None
     text: TextInput | None = None
+    audio: AudioInput | None = None
     classes: tuple[str, ...] = ()
     positive: int | None = None
     source: str = field(default="", compare=False)
@@ -127,7 +130,7 @@ class Preprocess:
 
     def decode(self, rows: Mapping[str, Any]) -> tuple[Samples, list[BadRow]]:
         """Rows of a table as samples, and those that can't be decoded, whose places hold zeros. Augmentations work on
-        samples: images uint8, texts as lists of str.
+        samples: images uint8, texts as lists of str, sounds as float32.
         """
         arrays: Samples = {}
         bad: list[BadRow] = []
@@ -137,6 +140,9 @@ class Preprocess:
             arrays["features"] = _column(rows, "features")
         if self.text is not None:
             arrays["text"] = _column(rows, "text")
+        if self.audio is not None:
+            arrays["audio"] = np.zeros((len(_column(rows, "audio")), self.audio.num_samples), np.float32)
+            bad = [*bad, *_decode_into(arrays["audio"], rows["audio"], rows.get("uri"), self.audio.decode)]
         if "label" in rows:
             arrays["label"] = self._labels(rows["label"])
         return arrays, bad
@@ -148,8 +154,8 @@ class Preprocess:
         return self.image.decode(image)
 
     def finish(self, samples: Mapping[str, Any]) -> Arrays:
-        """Samples, perhaps augmented, as a batch: images normalised, features standardised, texts as tokens, the rest
-        as it is.
+        """Samples, perhaps augmented, as a batch: images normalised, features standardised, texts as tokens, sounds as
+        spectrograms, the rest as it is.
         """
         batch = dict(samples)
         # What augmentations made comes normalised, since they do it in the same pass.
@@ -157,12 +163,15 @@ class Preprocess:
             batch["image"] = self.image.normalise(batch["image"])
         if self.text is not None and "text" in batch:
             batch |= self.text.encode(batch.pop("text"))
+        if self.audio is not None and "audio" in batch:
+            batch["spectrogram"] = self.audio.spectrograms(batch.pop("audio"))
         if self.features is not None and "features" in batch:
             batch["features"] = self.features.standardise(batch["features"])
         return batch
 
     def from_request(self, inputs: Sequence[Mapping[str, Any]]) -> Arrays:
-        """A batch from inputs with `image` (encoded bytes), `features` (numbers) or `text`, all with the same keys.
+        """A batch from inputs with `image` or `audio` (encoded bytes), `features` (numbers) or `text`, all of the same
+        keys.
 
         Raises DataError with the index of the input that is wrong.
         """
@@ -176,6 +185,8 @@ class Preprocess:
             arrays["features"] = np.stack(_each(inputs, "features", self.features.decode))
         if "text" in names and self.text is not None:
             arrays["text"] = _each(inputs, "text", _request_text)
+        if "audio" in names and self.audio is not None:
+            arrays["audio"] = np.stack(_each(inputs, "audio", self._request_sound))
         return self.finish(arrays)
 
     def _asked(self, inputs: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -194,6 +205,12 @@ class Preprocess:
             raise DataError(f"an image must be an encoded file's bytes, not {type(value).__name__}")
         return self.decode_one(value if isinstance(value, np.ndarray) else bytes(value))
 
+    def _request_sound(self, value: Any) -> NDArray[np.float32]:
+        assert self.audio is not None
+        if not isinstance(value, bytes | bytearray):
+            raise DataError(f"a sound must be an encoded file's bytes, not {type(value).__name__}")
+        return self.audio.decode(bytes(value))
+
     def _images(self, images: Any, uris: Sequence[str] | None) -> tuple[Pixels, list[BadRow]]:
         assert self.image is not None
         size, channels = self.image.size, self.image.channels
@@ -202,13 +219,7 @@ class Preprocess:
             if whole.shape[-1] == channels:
                 return whole, []
         found = np.zeros((len(images), size, size, channels), np.uint8)
-        bad = []
-        for position, image in enumerate(images):
-            try:
-                found[position] = self.image.decode(image)
-            except Undecodable as error:
-                bad.append(BadRow(position, uris[position] if uris else "", str(error)))
-        return found, bad
+        return found, _decode_into(found, images, uris, self.image.decode)
 
     def _labels(self, labels: NDArray[np.int64]) -> NDArray[np.int64]:
         return labels if self.positive is None else (labels == self.positive).astype(np.int64)
@@ -219,6 +230,7 @@ class Preprocess:
             "image": self.image and _plain(self.image),
             "features": self.features and _plain(self.features),
             "text": text,
+            "audio": self.audio and self.audio.to_json(),
             "classes": list(self.classes),
             "positive": self.positive,
             "source": self.source,
@@ -237,6 +249,8 @@ class Preprocess:
                 if features
                 else None,
                 text=TextInput(tokenizer_from_json(text["tokenizer"]), text["max_seq_len"]) if text else None,
+                # Bundles of the first version have none.
+                audio=AudioInput.from_json(state["audio"]) if state.get("audio") else None,
                 classes=tuple(state["classes"]),
                 positive=state["positive"],
                 source=state.get("source", ""),
@@ -249,6 +263,19 @@ def _plain(part: ImageInput | FeatureInput) -> dict[str, Any]:
     return {
         name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(part).items()
     }
+
+
+def _decode_into(
+    found: NDArray[Any], column: Any, uris: Sequence[str] | None, decode: Callable[[Any], NDArray[Any]]
+) -> list[BadRow]:
+    """Fill an array with a column's decoded values; what can't be decoded keeps its zeros."""
+    bad = []
+    for position, value in enumerate(column):
+        try:
+            found[position] = decode(value)
+        except Undecodable as error:
+            bad.append(BadRow(position, uris[position] if uris else "", str(error)))
+    return bad
 
 
 def _column(rows: Mapping[str, Any], name: str) -> Any:
@@ -281,6 +308,7 @@ def build_preprocess(data: DataSpec, source: Source) -> Preprocess:
         image=_image_input(data.image, source) if "image" in table.columns else None,
         features=_fit_features(table, source.features) if "features" in table.columns else None,
         text=_fit_text(data.text, table) if data.text is not None else None,
+        audio=fit_audio(data.audio, table) if data.audio is not None else None,
         classes=classes,
         positive=positive,
         source=source.name,

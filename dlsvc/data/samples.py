@@ -67,6 +67,9 @@ class SampleTable(Table):
             found["label"] = self._labels[ids]
         return found | {name: [value or "" for value in chosen[name].to_pylist()] for name in self._texts}
 
+    def labels(self) -> Ids | None:
+        return self._labels
+
     def _read(self, medium: str, chosen: pa.Table) -> list[bytes]:
         names = ("file", "offset", "size")
         places = zip(*(chosen[f"{medium}.{name}"].to_pylist() for name in names), strict=True)

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from dlsvc.data.catalog import CatalogEntry, entries
 from dlsvc.data.convert import pull
+from dlsvc.data.limit import limited
 from dlsvc.data.parquet import StoredReader
 from dlsvc.data.progress import Say, silent
 from dlsvc.data.table import Columns, Group, GroupedTable, ResidentTable, Table
@@ -53,8 +54,14 @@ class Source:
         return self._open[split]
 
 
-def open_source(data: DataSpec, home: Path, say: Say = silent) -> Source:
-    """The source that a spec's data section names; a catalog set is pulled when it isn't there."""
+def open_source(data: DataSpec, home: Path, say: Say = silent, *, seed: int = 0) -> Source:
+    """The source that a spec's data section names; a catalog set is pulled when it isn't there. The spec's seed draws
+    what `data.limit` leaves of the training split.
+    """
+    return limited(_whole(data, home, say), data.limit, seed)
+
+
+def _whole(data: DataSpec, home: Path, say: Say) -> Source:
     known = entries()
     if data.source in known:
         return open_catalog(known[data.source], home, say)

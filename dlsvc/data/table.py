@@ -25,6 +25,9 @@ Columns = dict[str, Any]
 # What the row groups that a table keeps at hand may take.
 CACHE_BYTES = 256 * 2**20
 
+# Rows that are read at once where only a part of each is wanted.
+_CHUNK = 8192
+
 # Columns of encoded files; every other column of variable length holds strings.
 BYTES_COLUMNS = ("image", "mask", "audio", "video")
 
@@ -56,6 +59,12 @@ class Table(ABC):
     @abstractmethod
     def rows(self, ids: Ids) -> Columns:
         """The columns of some rows, in the order of the ids: arrays, or lists of bytes or str."""
+
+    def labels(self) -> Ids | None:
+        """Every row's label, or None where there are none."""
+        if "label" not in self.columns:
+            return None
+        return np.concatenate([self.rows(ids)["label"] for ids in chunks(len(self), _CHUNK)])
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Everything, as arrays that `ResidentTable` takes."""

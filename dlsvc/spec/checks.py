@@ -193,12 +193,16 @@ _RULES = (
     Rule(("optim",), _nothing_is_ignored),
     Rule(("data.source",), facts.source_exists),
     Rule(("data.source", "data.format"), facts.format_is_for_paths),
-    Rule(("data.source", "evaluate.split"), facts.split_exists),
+    Rule(("data.source", "data.limit", "evaluate.split"), facts.split_exists),
     Rule(("data.source", "data.positive"), facts.positive_is_a_class),
-    Rule(("data.source", "model.name", "task.name"), facts.data_has_what_the_task_reads),
+    Rule(("data.source", "data.limit"), facts.limit_is_there),
+    Rule(("data.source", "data.audio", "data.text", "model.name", "task.name"), facts.data_has_what_the_task_reads),
     Rule(("data.source", "data.augment"), facts.augmentations_fit),
-    Rule(("data.source", "batch.global_size", "budget", "optim"), facts.warmup_ends),
-    Rule(("data.source", "data.image", "data.text", "data.positive", "model", "task"), facts.model_fits_the_data),
+    Rule(("data.source", "data.limit", "batch.global_size", "budget", "optim"), facts.warmup_ends),
+    Rule(
+        ("data.source", "data.image", "data.text", "data.audio", "data.positive", "model", "task"),
+        facts.model_fits_the_data,
+    ),
 )
 
 

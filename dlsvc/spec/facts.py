@@ -7,6 +7,7 @@ from typing import Any
 
 from dlsvc.augment import registry as augmentations
 from dlsvc.data.catalog import CatalogEntry, entries
+from dlsvc.data.catalog.facts import LEFT_OUT
 from dlsvc.errors import did_you_mean
 from dlsvc.spec.places import is_place
 from dlsvc.spec.resolve import known_model, known_task, signature
@@ -23,7 +24,7 @@ _KEYS = {
     "segmentation": {"image", "mask"},
     "text": {"tokens", "attention_mask", "label"},
     "translation": {"tokens", "attention_mask", "target_tokens", "target_attention_mask"},
-    "audio": {"audio", "label"},
+    "audio": {"spectrogram", "label"},
     "video": {"video", "label"},
     "series": {"series", "label"},
     "vqa": {"image", "label", "tokens", "attention_mask", "target_tokens", "target_attention_mask"},
@@ -59,7 +60,7 @@ def format_is_for_paths(spec: TrainSpec) -> Found:
 
 def split_exists(spec: TrainSpec) -> Found:
     entry, split = _entry(spec), spec.evaluate.split
-    if entry and split not in entry.counts:
+    if entry and split not in entry.counts and not (spec.data.limit and split == LEFT_OUT):
         yield "evaluate.split", f"{entry.name} has no split {split!r}{did_you_mean(split, entry.counts)}"
 
 
@@ -67,6 +68,10 @@ def positive_is_a_class(spec: TrainSpec) -> Found:
     entry, positive = _entry(spec), spec.data.positive
     if entry and positive is not None and positive not in entry.classes:
         yield "data.positive", f"{entry.name} has no class {positive!r}{did_you_mean(positive, entry.classes)}"
+
+
+# The sections that make a column into what models read; without one the column isn't read.
+_SECTIONS = {"spectrogram": "audio: {seconds: 2}", "tokens": "text: {tokenizer: word}"}
 
 
 def data_has_what_the_task_reads(spec: TrainSpec) -> Found:
@@ -77,6 +82,18 @@ def data_has_what_the_task_reads(spec: TrainSpec) -> Found:
     lacks = [key for key in task.options.get("reads", ()) if given and not given & set(key.split("|"))]
     if lacks:
         yield "data.source", f"task {task.name} reads {', '.join(lacks)}; {entry.name} has {', '.join(sorted(given))}"
+    for key in task.options.get("reads", ()):
+        usable = given & set(key.split("|"))
+        asked = {"spectrogram": spec.data.audio, "tokens": spec.data.text}
+        if usable and all(one in _SECTIONS and asked[one] is None for one in usable):
+            sections = " or ".join(f"`{_SECTIONS[one]}`" for one in sorted(usable))
+            yield "data", f"task {task.name} reads {key} here, which needs a section in data, such as {sections}"
+
+
+def limit_is_there(spec: TrainSpec) -> Found:
+    entry, limit = _entry(spec), spec.data.limit
+    if entry and limit is not None and limit > entry.counts.get("train", limit):
+        yield "data.limit", f"is {limit}, and {entry.name} has {entry.counts['train']} training samples"
 
 
 def augmentations_fit(spec: TrainSpec) -> Found:
@@ -96,7 +113,8 @@ def warmup_ends(spec: TrainSpec) -> Found:
     """The warm-up must end before the run does, where its length is known."""
     entry, steps = _entry(spec), spec.budget.steps
     if steps is None and entry and spec.budget.epochs:
-        steps = -(-spec.budget.epochs * entry.counts["train"] // spec.batch.global_size)
+        samples = spec.data.limit or entry.counts["train"]
+        steps = -(-spec.budget.epochs * samples // spec.batch.global_size)
     sections = {"optim": spec.optim, **{f"optim.phases.{name}": phase for name, phase in spec.optim.phases.items()}}
     for path, section in sections.items():
         warmup = section.schedule.warmup_steps
@@ -115,6 +133,7 @@ def model_fits_the_data(spec: TrainSpec) -> Found:
         return
     args = signature(model).complete(spec.model.args)
     sizes = _image_facts(spec, entry)
+    yield from _sound_fits(args, spec)
     if "label" in task.options.get("reads", ()) and (classes := _num_classes(spec, entry)):
         yield from _differs(args, "num_classes", *classes)
     for name, (value, where) in sizes.items():
@@ -168,6 +187,15 @@ def _width_fits(args: Mapping[str, Any], sizes: Mapping[str, tuple[int, str]], e
     for name in ("in_features", "num_features"):
         if width:
             yield from _differs(args, name, width, where)
+
+
+def _sound_fits(args: Mapping[str, Any], spec: TrainSpec) -> Found:
+    audio = spec.data.audio
+    if audio is None:
+        return
+    seconds = f"data.audio makes {audio.num_steps} steps, one and one more a hop of {audio.hop} samples"
+    yield from _differs(args, "num_bins", audio.num_bins, f"data.audio makes {audio.num_bins} bins")
+    yield from _differs(args, "num_steps", audio.num_steps, seconds)
 
 
 def _text_fits(args: Any, spec: TrainSpec, path: str) -> Found:

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from dlsvc.spec.sections import (
     MAX_SEED,
+    AudioSpec,
     AugmentSpec,
     BatchSpec,
     BudgetSpec,
@@ -41,6 +42,7 @@ from dlsvc.spec.sections import (
 )
 
 __all__ = [
+    "AudioSpec",
     "AugmentSpec",
     "BatchSpec",
     "BudgetSpec",

@@ -84,6 +84,45 @@ class TextSpec(Part):
     vocab_size: Annotated[int, Field(ge=5, le=2**24)] = Field(4096, description="most tokens, special ones included")
 
 
+class AudioSpec(Part):
+    """What a sound is made into before the model sees it: a picture of bins by steps."""
+
+    sample_rate: Annotated[int, Field(ge=100, le=10**6)] = Field(16000, description="sounds are resampled to it, in Hz")
+    seconds: Annotated[float, Field(gt=0, le=3600)] = Field(
+        description="longer sounds are cut around their middle, shorter ones are followed by silence"
+    )
+    features: Literal["log-mel", "mfcc", "spectrogram"] = Field(
+        "log-mel", description="decibels of mel bands, their cosine transform, or decibels of plain frequencies"
+    )
+    bins: Annotated[int, Field(ge=1, le=1024)] = Field(64, description="log-mel and mfcc: bands of the mel scale")
+    coefficients: Annotated[int, Field(ge=1, le=1024)] = Field(20, description="mfcc only: how many are kept")
+    window: Annotated[int, Field(ge=2, le=2**16)] = Field(400, description="samples of sound a spectrum is taken of")
+    hop: Annotated[int, Field(ge=1, le=2**16)] = Field(160, description="samples of sound from one step to the next")
+
+    @property
+    def num_samples(self) -> int:
+        return max(1, round(self.sample_rate * self.seconds))
+
+    @property
+    def num_bins(self) -> int:
+        rows = {"log-mel": self.bins, "mfcc": self.coefficients, "spectrogram": self.window // 2 + 1}
+        return rows[self.features]
+
+    @property
+    def num_steps(self) -> int:
+        return 1 + self.num_samples // self.hop
+
+    @model_validator(mode="after")
+    def _nothing_is_ignored(self) -> Self:
+        read = {"log-mel": ("bins",), "mfcc": ("bins", "coefficients"), "spectrogram": ()}[self.features]
+        for name in ("bins", "coefficients"):
+            if name not in read and getattr(self, name) != AudioSpec.model_fields[name].default:
+                raise ValueError(f"{self.features} would ignore {name}; leave it out")
+        if self.features == "mfcc" and self.coefficients > self.bins:
+            raise ValueError(f"{self.bins} bands have no {self.coefficients} coefficients; ask for more bins")
+        return self
+
+
 class ColumnsSpec(Part):
     """What the columns are called in the user's own file."""
 
@@ -159,6 +198,12 @@ class DataSpec(Part):
     stream: StreamSpec = Field(default_factory=StreamSpec, description="who builds batches for the stream feed")
     image: ImageSpec | None = Field(None, description="null keeps the source's own size and statistics")
     text: TextSpec | None = Field(None, description="null: texts aren't read")
+    audio: AudioSpec | None = Field(None, description="null: sounds aren't read")
+    limit: Count | None = Field(
+        None,
+        description="train on so many samples only, drawn by the seed with the classes in their proportions; the rest "
+        "is the split left-out, to choose settings by",
+    )
     positive: Text | None = Field(
         None, description="a class: labels become 1 for it and 0 for all others, which makes two classes"
     )

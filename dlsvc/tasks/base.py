@@ -3,10 +3,10 @@
 A model knows shapes, a task knows losses, a trainer knows neither. A task is registered with what the spec's checks
 need to know without torch: `@register_task("name", phases=(...), reads=(...), couples_samples=False)`.
 
-Batch keys: `image` (B, C, H, W) float32; `features` (B, F) float32; `label` (B,) int64; `target` (B, K) float32
-class probabilities where labels are mixed; `tokens` (B, T) int64;
-`attention_mask` (B, T) bool, True = keep; `id` (B,) int64; `key` (B,) int64, the bits of the sample's 64-bit random key
-(see augment/keys.py).
+Batch keys: `image` (B, C, H, W) float32; `features` (B, F) float32; `spectrogram` (B, 1, M, T) float32; `label` (B,)
+int64; `target` (B, K) float32 class probabilities where labels are mixed; `tokens` (B, T) int64; `attention_mask`
+(B, T) bool, True = keep; `id` (B,) int64; `key` (B,) int64, the bits of the sample's 64-bit random key (see
+augment/keys.py).
 """
 
 from __future__ import annotations

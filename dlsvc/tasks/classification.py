@@ -17,9 +17,14 @@ from dlsvc.tasks.base import Batch, Losses, Metrics, Modules, Prediction, Report
 # Top-5 accuracy says something from six classes on.
 _TOP = 5
 _NUM_PICTURES = 16
+# What a model reads is the first of these that there is, and what goes with it.
+_INPUTS = ("image", "features", "spectrogram", "tokens")
+_BESIDE = {"tokens": ("attention_mask",)}
+# Steps of a spectrogram for a model that takes any number.
+_DUMMY_STEPS = 20
 
 
-@register_task("classification", reads=("image|features", "label"))
+@register_task("classification", reads=("image|features|spectrogram|tokens", "label"))
 class Classification(Task):
     """Softmax cross-entropy over logits (B, num_classes). Metrics: accuracy, top5 (six classes or more), macro_f1,
     loss.
@@ -83,7 +88,14 @@ class Classification(Task):
 
 def _logits(modules: Modules, batch: Batch) -> Tensor:
     """(B, num_classes), float32 whatever the precision of the forward pass."""
-    logits: Tensor = modules["model"](batch["image"] if "image" in batch else batch["features"])
+    first = next((name for name in _INPUTS if name in batch), None)
+    if first is None:
+        raise UsageError(
+            f"classification reads {', '.join(_INPUTS[:-1])} or {_INPUTS[-1]}, and the data gives none of them; sounds "
+            "need data.audio, texts data.text"
+        )
+    inputs = [batch[name] for name in (first, *_BESIDE.get(first, ()))]
+    logits: Tensor = modules["model"](*inputs)
     return logits.float()
 
 
@@ -100,6 +112,14 @@ def _stretched(images: Tensor) -> Tensor:
 
 
 def _dummy_input(num_samples: int, model_args: Mapping[str, Any]) -> Batch:
+    if "num_bins" in model_args:
+        shape = (int(model_args["num_bins"]), int(model_args.get("num_steps", _DUMMY_STEPS)))
+        return {"spectrogram": torch.randn(num_samples, 1, *shape)}
+    if "vocab_size" in model_args:
+        length = int(model_args["max_seq_len"])
+        tokens = torch.randint(1, int(model_args["vocab_size"]), (num_samples, length))
+        keep = torch.arange(length) < torch.randint(1, length + 1, (num_samples, 1))
+        return {"tokens": tokens * keep, "attention_mask": keep}
     if "image_size" in model_args:
         size = int(model_args["image_size"])
         return {"image": torch.randn(num_samples, int(model_args["in_channels"]), size, size)}

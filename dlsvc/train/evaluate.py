@@ -74,7 +74,7 @@ def evaluate_model(bundle: Bundle, model: nn.Module, home: Any, *, split: str | 
 
     spec: Any = parse(bundle.config["spec"])
     split = split or spec.evaluate.split
-    table = open_source(spec.data, home).table(split)
+    table = open_source(spec.data, home, seed=spec.seed).table(split)
     task = bundle.task()
     batches = evaluation_batches(table, Preprocess.from_json(bundle.preprocess), spec.evaluate.batch_size)
     metrics = conclude(task, measure(task.modules(model), task, batches, torch.device("cpu")))

@@ -79,7 +79,7 @@ def _fit(job: Job) -> dict[str, Any]:
         settings |= _stream_settings(job)
     else:
         settings["train_loop_config"]["columns"] = ray.put(
-            open_source(job.spec.data, Path(job.home)).table("train").arrays()
+            open_source(job.spec.data, Path(job.home), seed=job.spec.seed).table("train").arrays()
         )
     try:
         return TorchTrainer(_worker, **settings).fit().return_value or {}

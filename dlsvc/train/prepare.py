@@ -46,7 +46,7 @@ def open_run(spec: TrainSpec, run_name: str | None, home: Path) -> tuple[TrainSp
 
 def prepare_job(spec: TrainSpec, run: Run, home: Path, say: Say = silent) -> Job:
     """What the data is, settled once on the driver."""
-    source = open_source(spec.data, home, say)
+    source = open_source(spec.data, home, say, seed=spec.seed)
     table = source.table("train")
     if not len(table):
         raise DataError(f"data.source {spec.data.source!r} has no training samples")
@@ -87,7 +87,8 @@ def order_of(table: Table) -> Order:
 def atom_builder(job: Job, table: Rows | None = None) -> AtomBuilder:
     """How this process builds atoms; from the source, unless a table is at hand."""
     data = job.spec.data
-    table = table if table is not None else open_source(data, Path(job.home)).table("train")
+    if table is None:
+        table = open_source(data, Path(job.home), seed=job.spec.seed).table("train")
     pipeline = Pipeline(tuple(augmentations_of(data.augment, Path(job.home))))
     quarantine = functools.partial(_quarantine, job.run)
     return AtomBuilder(

@@ -163,7 +163,7 @@ def _pictures(result: Mapping[str, Any], home: Path) -> dict[str, np.ndarray]:
     """What the task wants shown of the first samples of the evaluation split, drawn with the published weights."""
     bundle = ModelStore(home).open(str(result["model"]))
     spec: Any = parse(bundle.config["spec"])
-    table = open_source(spec.data, home).table(spec.evaluate.split)
+    table = open_source(spec.data, home, seed=spec.seed).table(spec.evaluate.split)
     preprocess = Preprocess.from_json(bundle.preprocess)
     _, arrays = next(iter(evaluation_batches(table, preprocess, min(len(table), 512))))
     task, model = bundle.task(), bundle.model()

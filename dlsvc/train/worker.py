@@ -207,7 +207,7 @@ class Session:
         model = build_model(spec.model.model_dump())
         model.load_state_dict(weights, strict=True)
         model.to(self.place.device).eval()
-        table = open_source(spec.data, Path(self.job.home)).table(spec.evaluate.split)
+        table = open_source(spec.data, Path(self.job.home), seed=spec.seed).table(spec.evaluate.split)
         preprocess = Preprocess.from_json(self.job.preprocess)
         batches = evaluation_batches(
             table, preprocess, spec.evaluate.batch_size, rank=self.place.rank, world_size=self.place.world_size

@@ -1,15 +1,17 @@
 """The Hugging Face task dialect: what `huggingface_hub.InferenceClient(model=URL)` sends and reads, as pure functions.
 
-A request is an image's raw bytes, or JSON `{"inputs": ..., "parameters": {...}}` with images in base64. `parse` turns
-it into typed inputs; `answer` turns their predictions into JSON or a PNG. Nothing here knows HTTP, so that
-`dlsvc predict` gives the same answers.
+A request is an image's or a sound's raw bytes, or JSON `{"inputs": ..., "parameters": {...}}` with them in base64.
+`route` says which of these a model answers to; `parse` turns a body into typed inputs; `answer` turns their predictions
+into JSON or a PNG. Nothing here knows HTTP, so that `dlsvc predict` gives the same answers.
 
-    task             inputs                                   parameters                            answer
-    classification   an image, or rows of features            top_k                                 [{label, score}]
-    contrastive      an image                                 candidate_labels, hypothesis_template [{label, score}]
-                     texts, or an image as raw bytes                                                embeddings
-    reconstruction   an image; or none                        none; or seed                         PNG
-    adversarial      none                                     seed                                  PNG
+    route                inputs                           parameters                            answer
+    classification       an image, or rows of features    top_k                                 [{label, score}]
+    audio-classification a sound                          top_k                                 [{label, score}]
+    text-classification  texts                            top_k                                 [[{label, score}]]
+    contrastive          an image                         candidate_labels, hypothesis_template [{label, score}]
+                         texts, or an image as raw bytes                                        embeddings
+    reconstruction       an image; or none                none; or seed                         PNG
+    adversarial          none                             seed                                  PNG
 
 `inputs` of a request with a seed is a prompt to the client's methods, and these models read none: it may be anything.
 """
@@ -63,6 +65,13 @@ def encode(content: Any) -> bytes:
     return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
 
 
+def route(task: str, reads: Sequence[str]) -> str:
+    """What a model answers to here, from its task and what it reads, the first of which counts."""
+    if task != "classification" or not reads or reads[0] not in ("audio", "text"):
+        return task
+    return f"{reads[0]}-{task}"
+
+
 def parse(task: str, body: bytes, content_type: str = "") -> Request:
     """The request of a POST body. Raises UsageError saying what would be right."""
     document = _document(body, content_type)
@@ -72,17 +81,17 @@ def parse(task: str, body: bytes, content_type: str = "") -> Request:
     return request(task, document["inputs"], extra | (document.get("parameters") or {}))
 
 
-def media(task: str, body: bytes) -> Request:
-    """The request that an image's bytes alone are."""
+def media(task: str, body: bytes, kind: str = "") -> Request:
+    """The request that a file's bytes alone are; `kind` is what it is meant to be, where that is known."""
     dialect = _dialect(task)
-    if not dialect.reads_images:
-        raise UsageError(f'{task} reads no images; send JSON, such as {{"inputs": "", "parameters": {{"seed": 0}}}}')
-    return Request([{"image": body}])
+    if dialect.medium is None or kind not in ("", dialect.medium):
+        raise UsageError(f"{task} reads no {_PLURALS[kind or 'image']}; send {dialect.example}")
+    return Request([{dialect.medium: body}])
 
 
-def as_text(image: bytes) -> str:
-    """An image as `inputs` of JSON has it."""
-    return base64.b64encode(image).decode("ascii")
+def as_text(body: bytes) -> str:
+    """An image or a sound as `inputs` of JSON has it."""
+    return base64.b64encode(body).decode("ascii")
 
 
 def request(task: str, inputs: Any, parameters: Mapping[str, Any]) -> Request:
@@ -103,14 +112,14 @@ def answer(task: str, asked: Request, predictions: Sequence[Prediction], classes
 
 def _document(body: bytes, content_type: str) -> dict[str, Any] | None:
     """The JSON object of a body, or None when it is raw media."""
-    if "json" not in content_type and (content_type.startswith("image/") or body.lstrip()[:1] != b"{"):
+    if "json" not in content_type and (content_type.startswith(("image/", "audio/")) or body.lstrip()[:1] != b"{"):
         return None
     try:
         document = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"the body is not JSON: {error}") from error
     if not isinstance(document, dict) or "inputs" not in document:
-        raise UsageError('the body must be an image\'s bytes, or a JSON object with "inputs"')
+        raise UsageError("the body must be an image's or a sound's bytes, or a JSON object with \"inputs\"")
     if not isinstance(document.get("parameters"), dict | None):
         raise UsageError('"parameters" must be an object')
     return document
@@ -127,13 +136,17 @@ def _check_parameters(task: str, dialect: _Dialect, parameters: Mapping[str, Any
 
 
 def _image(value: Any) -> Input:
+    return {"image": _bytes(value, "an image")}
+
+
+def _bytes(value: Any, what: str) -> bytes:
     if not isinstance(value, str):
-        raise UsageError(f'"inputs" must be an image in base64, not {_kind(value)}')
+        raise UsageError(f'"inputs" must be {what} in base64, not {_kind(value)}')
     text = value.partition("base64,")[2] if value.startswith("data:") else value
     try:
-        return {"image": base64.b64decode(text, validate=True)}
+        return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise UsageError(f'"inputs" is not an image in base64: {error}') from error
+        raise UsageError(f'"inputs" is not {what} in base64: {error}') from error
 
 
 def _text(value: Any, what: str) -> str:
@@ -186,6 +199,20 @@ def _read_classification(inputs: Any, parameters: Mapping[str, Any]) -> Read:
     if isinstance(inputs[0], list):
         return [_features(row, place) for place, row in enumerate(inputs)], False
     return [_features(inputs, 0)], True
+
+
+def _read_sounds(inputs: Any, parameters: Mapping[str, Any]) -> Read:
+    """A sound or several."""
+    _integer(parameters, "top_k", DEFAULT_TOP_K, 1)
+    several = inputs if isinstance(inputs, list) else [inputs]
+    return [{"audio": _bytes(value, "a sound")} for value in several], not isinstance(inputs, list)
+
+
+def _read_texts(inputs: Any, parameters: Mapping[str, Any]) -> Read:
+    """A text or several. The client expects a list of answers even to one."""
+    _integer(parameters, "top_k", DEFAULT_TOP_K, 1)
+    several = inputs if isinstance(inputs, list) else [inputs]
+    return [{"text": _text(text, f"input {place}")} for place, text in enumerate(several)], False
 
 
 def _read_reconstruction(inputs: Any, parameters: Mapping[str, Any]) -> Read:
@@ -262,16 +289,30 @@ class _Dialect:
     read: Callable[[Any, Mapping[str, Any]], Read]
     write: Callable[[Request, Sequence[Prediction], Sequence[str]], Answer]
     parameters: tuple[str, ...]
-    reads_images: bool = True
+    # What a body that isn't JSON is.
+    medium: str | None = "image"
+    example: str = "an image's bytes"
 
+
+_PLURALS = {"image": "images", "audio": "sounds"}
 
 # The client's parameters that have one value here: it may be named.
 _ONLY: Mapping[str, Any] = {"function_to_apply": "softmax", "normalize": True, "truncate": True}
 
 _DIALECTS: Mapping[str, _Dialect] = {
     "classification": _Dialect(_read_classification, _write_classification, ("top_k",)),
+    "audio-classification": _Dialect(_read_sounds, _write_classification, ("top_k",), "audio", "a sound's bytes"),
+    "text-classification": _Dialect(
+        _read_texts, _write_classification, ("top_k",), None, 'JSON, such as {"inputs": "a text"}'
+    ),
     "reconstruction": _Dialect(_read_reconstruction, _write_image, ("seed", "prompt")),
-    "adversarial": _Dialect(_read_seed, _write_image, ("seed", "prompt"), reads_images=False),
+    "adversarial": _Dialect(
+        _read_seed,
+        _write_image,
+        ("seed", "prompt"),
+        None,
+        'JSON, such as {"inputs": "", "parameters": {"seed": 0}}',
+    ),
     "contrastive": _Dialect(_read_contrastive, _write_contrastive, ("candidate_labels", "hypothesis_template")),
 }
 

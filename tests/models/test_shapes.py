@@ -10,11 +10,14 @@ import torch
 from torch import nn
 
 from dlsvc.errors import UsageError
+from dlsvc.models.audio_cnn import AudioCNN
+from dlsvc.models.audio_transformer import AudioTransformer
 from dlsvc.models.clip import CLIP, TextArgs
 from dlsvc.models.gan import GAN
 from dlsvc.models.lenet5 import LeNet5
 from dlsvc.models.mlp import MLP
 from dlsvc.models.perceptron import Perceptron
+from dlsvc.models.text_classifier import TextClassifier
 from dlsvc.models.vae import VAE
 from dlsvc.models.vit import ViT
 from tests.models.every import build
@@ -55,6 +58,54 @@ def test_headless_vit_gives_its_features() -> None:
 def test_clip_b32_has_the_published_size() -> None:
     with torch.device("meta"):
         assert _size(CLIP()) == 151_277_313
+
+
+def test_audio_cnn_has_the_papers_size() -> None:
+    # PANNs' table gives CNN10 5,219,279; 128 of them are the norm of 64 bins before the first block.
+    assert _size(AudioCNN()) == 5_219_279 - 128
+
+
+def test_audio_cnn_takes_clips_of_any_length() -> None:
+    model = AudioCNN(num_bins=16, channels=(4, 8), embed_dim=6, num_classes=3).eval()
+    short, long = torch.randn(2, 1, 16, 4), torch.randn(2, 1, 16, 31)
+    assert model(short).shape == model(long).shape == (2, 3)
+    assert model.encode(long).shape == (2, 6)
+
+
+def test_audio_transformer_cuts_ten_seconds_as_the_paper_does() -> None:
+    with torch.device("meta"):
+        model = AudioTransformer()
+    # 12 x 101 patches; ViT-B/16 without its image patches and head, 85.6 million, is the rest.
+    assert model.positions.shape == (2 + 1212, 768)
+    assert 86e6 < _size(model) < 88e6
+
+
+def test_audio_transformer_reads_both_tokens() -> None:
+    model = build("audio_transformer").model.eval()
+    spectrogram = build("audio_transformer").batch["spectrogram"]
+    before = model(spectrogram)
+    with torch.no_grad():
+        model.get_parameter("tokens")[1] += torch.randn(16)
+    assert not torch.allclose(model(spectrogram), before)
+
+
+@pytest.mark.parametrize("num_layers", [0, 2])
+def test_padding_never_changes_a_text(num_layers: int) -> None:
+    sizes: dict[str, Any] = {"vocab_size": 32, "d_model": 16, "num_heads": 2, "num_layers": num_layers}
+    model = TextClassifier(**sizes, max_seq_len=9, num_classes=3).eval()
+    tokens = torch.randint(1, 32, (2, 5))
+    padded = nn.functional.pad(tokens, (0, 4))
+    keep = padded > 0
+    torch.testing.assert_close(model(padded, keep), model(tokens, torch.ones_like(tokens, dtype=torch.bool)))
+    swapped = tokens.flip(1)
+    knows_order = not torch.allclose(model.encode(swapped, swapped > 0), model.encode(tokens, tokens > 0), atol=1e-6)
+    assert knows_order == (num_layers > 0)
+
+
+def test_a_bag_of_words_is_the_mean_of_its_embeddings() -> None:
+    model = TextClassifier(vocab_size=8, max_seq_len=4, d_model=4, num_layers=0, num_classes=2, dropout=0.0)
+    tokens, keep = torch.tensor([[5, 3, 0]]), torch.tensor([[True, True, False]])
+    torch.testing.assert_close(model.encode(tokens, keep)[0], (model.tokens.weight[5] + model.tokens.weight[3]) / 2)
 
 
 def test_flat_models_take_images_too() -> None:
@@ -130,6 +181,8 @@ def test_no_parameter_is_a_scalar() -> None:
     ("kind", "args", "message"),
     [
         (LeNet5, {"image_size": 8}, "at least 12, not 8"),
+        (AudioCNN, {"num_bins": 8}, "8 bins can't be halved 4 times"),
+        (AudioTransformer, {"num_bins": 8}, "8 x 1024 holds no patch of 16"),
         (ViT, {"image_size": 30}, "multiple of patch_size 16"),
         (VAE, {"image_size": 30}, "multiple of 4, not 30"),
         (GAN, {"image_size": 30}, "one of 8, 16, 28, 32, 64, not 30"),
@@ -143,5 +196,11 @@ def test_impossible_sizes_are_refused(kind: Any, args: dict[str, int], message: 
 def test_images_and_texts_of_another_size_are_refused() -> None:
     with pytest.raises(UsageError, match=r"\(8, 8\), the model's image_size is 16"):
         ViT(**TINY_VIT)(torch.zeros(1, 3, 8, 8))
+    with pytest.raises(UsageError, match="takes 16 bins and 4 steps or more, not 16 x 3"):
+        build("audio_cnn").model(torch.zeros(1, 1, 16, 3))
+    with pytest.raises(UsageError, match="are 16 x 21, the model's bins and steps are 16 x 20"):
+        build("audio_transformer").model(torch.zeros(1, 1, 16, 21))
+    with pytest.raises(UsageError, match="9 tokens, the model's max_seq_len 8"):
+        build("text_classifier").model(torch.ones(1, 9, dtype=torch.int64), torch.ones(1, 9, dtype=torch.bool))
     with pytest.raises(UsageError, match="9 tokens, the model's max_seq_len is 8"):
         build("clip").model(None, torch.ones(1, 9, dtype=torch.int64))

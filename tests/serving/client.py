@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import io
 import json
 import socket
 import urllib.error
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import soundfile
 
 from dlsvc.data.codecs import encode_png
 
@@ -61,6 +63,15 @@ def picture(seed: int, channels: int = 1) -> bytes:
     """Noise as PNG."""
     shape = (20, 20, 3) if channels == 3 else (20, 20)
     return encode_png(np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8))
+
+
+def chirp(seed: int, seconds: float = 0.7) -> bytes:
+    """A rising tone in noise as WAV, 8 kHz."""
+    time = np.arange(int(8000 * seconds)) / 8000
+    noise = np.random.default_rng(seed).normal(size=len(time)) / 50
+    out = io.BytesIO()
+    soundfile.write(out, np.sin(2 * np.pi * (300 + 100 * seed) * time * (1 + time)) / 2 + noise, 8000, format="WAV")
+    return out.getvalue()
 
 
 def free_port() -> int:

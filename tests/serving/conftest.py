@@ -21,11 +21,21 @@ from serving.run import server
 from tests.serving.client import Client, free_port
 from tests.train.trials import SYSTEMS, spec_of
 
-MODELS = ("lenet5", "vae", "gan", "clip", "iris")
-_IRIS: dict[str, Any] = {
-    "model": {"name": "mlp", "args": {"in_features": 4, "hidden_dims": [16], "num_classes": 3}},
-    "data": {"source": "iris"},
+_SPECS: dict[str, dict[str, Any]] = {
+    "iris": {
+        "model": {"name": "mlp", "args": {"in_features": 4, "hidden_dims": [16], "num_classes": 3}},
+        "data": {"source": "iris"},
+    },
+    "speech": {
+        "model": {"name": "audio_cnn", "args": {"num_bins": 16, "channels": [4, 8], "num_classes": 5}},
+        "data": {"source": "asterisk", "limit": 20, "audio": {"sample_rate": 8000, "seconds": 1, "bins": 16}},
+    },
+    "glosses": {
+        "model": {"name": "text_classifier", "args": {"d_model": 16, "num_layers": 1, "num_classes": 4}},
+        "data": {"source": "wordnet", "limit": 400, "text": {"tokenizer": "word"}},
+    },
 }
+MODELS = ("lenet5", "vae", "gan", "clip", *_SPECS)
 
 
 @pytest.fixture(scope="session")
@@ -60,7 +70,7 @@ def pixels() -> np.ndarray:
 
 
 def publish(name: str, home: Path) -> str:
-    """A model of the trials' spec, or iris's, with random weights."""
+    """A model of the trials' spec, or of one here, with random weights."""
     spec = _spec(name)
     torch.manual_seed(0)
     part = {"name": spec.model.name, "args": spec.model.args}
@@ -80,7 +90,7 @@ def publish(name: str, home: Path) -> str:
 def _spec(name: str) -> TrainSpec:
     if name in SYSTEMS:
         return complete(spec_of(name))
-    found = parse({"kind": "train", "name": name, "budget": {"steps": 1}, **_IRIS})
+    found = parse({"kind": "train", "name": name, "budget": {"steps": 1}, **_SPECS[name]})
     assert isinstance(found, TrainSpec)
     return complete(found)
 

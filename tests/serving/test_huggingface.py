@@ -15,7 +15,14 @@ from dlsvc.errors import DataError, UsageError
 from serving.dialects import huggingface
 from tests.serving.client import as_json, as_text
 
-TASKS = ("classification", "contrastive", "reconstruction", "adversarial")
+TASKS = (
+    "classification",
+    "audio-classification",
+    "text-classification",
+    "contrastive",
+    "reconstruction",
+    "adversarial",
+)
 
 _json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -37,7 +44,7 @@ def test_any_json_is_a_request_or_a_usage_error(task: str, inputs: Any, paramete
     found = _parse(task, body, "application/json")
     for item in found.inputs if found else []:
         ((name, value),) = item.items()
-        assert isinstance(value, {"image": bytes, "text": str, "features": list, "seed": int}[name])
+        assert isinstance(value, {"image": bytes, "audio": bytes, "text": str, "features": list, "seed": int}[name])
 
 
 @given(st.sampled_from(TASKS), st.integers(1, 50_000))
@@ -87,6 +94,31 @@ def test_raw_bytes_and_base64_are_the_same_request() -> None:
     coded = huggingface.parse("classification", as_json(as_text(b"\x89PNG")))
     url = huggingface.parse("classification", as_json("data:image/png;base64," + as_text(b"\x89PNG")))
     assert raw.inputs == coded.inputs == url.inputs == [{"image": b"\x89PNG"}]
+
+
+def test_the_route_follows_what_a_model_reads() -> None:
+    assert huggingface.route("classification", ("audio",)) == "audio-classification"
+    assert huggingface.route("classification", ("text",)) == "text-classification"
+    assert huggingface.route("classification", ("image", "text")) == "classification"
+    assert huggingface.route("contrastive", ("text",)) == "contrastive"
+
+
+def test_sounds_and_texts_have_routes_of_their_own() -> None:
+    raw = huggingface.parse("audio-classification", b"RIFF")
+    assert raw.inputs == huggingface.parse("audio-classification", as_json(as_text(b"RIFF"))).inputs
+    assert raw.inputs == [{"audio": b"RIFF"}]
+    assert huggingface.parse("audio-classification", b"{}", "audio/wav").inputs == [{"audio": b"{}"}]
+    assert huggingface.parse("text-classification", as_json("a cat")).inputs == [{"text": "a cat"}]
+    with pytest.raises(UsageError, match='send JSON, such as {"inputs": "a text"}'):
+        huggingface.parse("text-classification", b"RIFF")
+    with pytest.raises(UsageError, match="not a sound in base64"):
+        huggingface.parse("audio-classification", as_json("??"))
+
+
+def test_one_text_is_answered_by_a_list_of_one_as_the_client_expects() -> None:
+    asked = huggingface.parse("text-classification", as_json("a cat", top_k=1))
+    found = huggingface.answer("text-classification", asked, [{"scores": np.float32([0.25, 0.75])}], ["a", "b"])
+    assert found.content == [[{"label": "b", "score": 0.75}]]
 
 
 def test_an_image_type_makes_any_body_an_image() -> None:

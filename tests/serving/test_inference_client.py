@@ -8,7 +8,7 @@ from huggingface_hub import InferenceClient
 from huggingface_hub.errors import HfHubHTTPError
 
 from serving.predictor import Predictor
-from tests.serving.client import Client, picture
+from tests.serving.client import Client, chirp, picture
 
 
 def _model(client: Client, name: str) -> InferenceClient:
@@ -22,6 +22,21 @@ def test_image_classification(client: Client, predictors: dict[str, Predictor]) 
     assert [row.score for row in found] == sorted(scores.astype(float), reverse=True)[:5]
     few = _model(client, "lenet5").image_classification(picture(0), top_k=2, function_to_apply="softmax")
     assert few == found[:2]
+
+
+def test_audio_classification(client: Client, predictors: dict[str, Predictor]) -> None:
+    scores = predictors["speech"].predict([{"audio": chirp(0)}])[0]["scores"]
+    found = _model(client, "speech").audio_classification(chirp(0))
+    assert [row.score for row in found] == sorted(scores.astype(float), reverse=True)
+    assert {row.label for row in found} == {"en", "es", "fr", "it", "ru"}
+    assert _model(client, "speech").audio_classification(chirp(0), top_k=1) == found[:1]
+
+
+def test_text_classification(client: Client, predictors: dict[str, Predictor]) -> None:
+    scores = predictors["glosses"].predict([{"text": "a large wild cat"}])[0]["scores"]
+    found = _model(client, "glosses").text_classification("a large wild cat")
+    assert [row.score for row in found] == sorted(scores.astype(float), reverse=True)
+    assert {row.label for row in found} == {"noun", "verb", "adjective", "adverb"}
 
 
 def test_zero_shot_image_classification(client: Client) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from dlsvc.errors import DataError, NotFound, UsageError
 from serving.predict import predict_command
+from tests.serving.client import chirp
 
 
 @pytest.mark.parametrize(
@@ -20,6 +21,10 @@ from serving.predict import predict_command
         ("vae", {"features": [1]}, "reads no features"),
         ("clip", {"text": "a", "labels": ["a", "b"]}, "labels are for an image"),
         ("gan", {"image": __file__}, "reads no images"),
+        ("lenet5", {"audio": __file__}, "classification reads no sounds; send an image's bytes"),
+        ("speech", {"image": __file__}, "audio-classification reads no images; send a sound's bytes"),
+        ("speech", {"text": "hello"}, "reads no text"),
+        ("glosses", {"audio": __file__}, "reads no sounds; send JSON"),
     ],
 )
 def test_what_makes_no_sense_is_a_usage_error(
@@ -32,8 +37,18 @@ def test_what_makes_no_sense_is_a_usage_error(
 def test_a_file_that_cannot_be_used_is_a_data_error(published: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nothing\.png can't be read"):
         predict_command("test-lenet5", home=published, image=tmp_path / "nothing.png")
+    with pytest.raises(DataError, match="not a WAV, FLAC, OGG sound"):
+        predict_command("test-speech", home=published, audio=__file__)
     with pytest.raises(DataError, match="not a PNG"):
         predict_command("test-lenet5", home=published, image=__file__)
+
+
+def test_a_sound_and_a_text_are_classified(published: Path, tmp_path: Path) -> None:
+    (tmp_path / "it.wav").write_bytes(chirp(2))
+    heard = predict_command("test-speech", home=published, audio=tmp_path / "it.wav")["answer"]
+    assert {row["label"] for row in heard} == {"en", "es", "fr", "it", "ru"}
+    (read,) = predict_command("test-glosses", home=published, text="a kind of tree")["answer"]
+    assert {row["label"] for row in read} == {"noun", "verb", "adjective", "adverb"}
 
 
 def test_an_unknown_model_is_not_found(published: Path) -> None:

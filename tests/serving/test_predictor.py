@@ -9,7 +9,7 @@ import pytest
 
 from dlsvc.errors import DataError
 from serving.predictor import BATCH_SIZE, Predictor
-from tests.serving.client import picture
+from tests.serving.client import chirp, picture
 
 
 def _inputs(name: str, count: int) -> list[dict[str, Any]]:
@@ -20,11 +20,13 @@ def _inputs(name: str, count: int) -> list[dict[str, Any]]:
         "gan": [lambda seed: {"seed": seed}],
         "clip": [lambda seed: {"image": picture(seed, 3)}, lambda seed: {"text": f"picture {'of a cat ' * seed}"}],
         "iris": [lambda seed: {"features": random.normal(size=4).tolist()}],
+        "speech": [lambda seed: {"audio": chirp(seed)}],
+        "glosses": [lambda seed: {"text": f"a {'very ' * seed}large cat"}],
     }
     return [kinds[name][place % len(kinds[name])](place) for place in range(count)]
 
 
-@pytest.mark.parametrize("name", ["lenet5", "vae", "gan", "clip", "iris"])
+@pytest.mark.parametrize("name", ["lenet5", "vae", "gan", "clip", "iris", "speech", "glosses"])
 def test_an_answer_is_the_same_alone_and_in_any_batch(name: str, predictors: dict[str, Predictor]) -> None:
     predictor, inputs = predictors[name], _inputs(name, 2 * BATCH_SIZE + 3)
     alone = [predictor.predict([item])[0] for item in inputs]
@@ -38,6 +40,11 @@ def test_an_answer_is_the_same_alone_and_in_any_batch(name: str, predictors: dic
 def test_a_bad_input_is_named(predictors: dict[str, Predictor]) -> None:
     with pytest.raises(DataError, match="input 1, image: not a PNG"):
         predictors["lenet5"].predict([{"image": picture(0)}, {"image": b"no"}])
+
+
+def test_a_bad_sound_is_named(predictors: dict[str, Predictor]) -> None:
+    with pytest.raises(DataError, match="input 1, audio: damaged sound"):
+        predictors["speech"].predict([{"audio": chirp(0)}, {"audio": chirp(0)[:100]}])
 
 
 def test_an_input_that_the_model_does_not_read_is_refused(predictors: dict[str, Predictor]) -> None:

@@ -13,10 +13,10 @@ import pytest
 
 from dlsvc.data.codecs import decode_image
 from serving.dialects import huggingface
-from serving.predict import answer, predict_command
+from serving.predict import answer, predict_command, route
 from serving.predictor import Predictor
 from serving.wire import MAX_BODY_BYTES
-from tests.serving.client import Client, as_json, as_text, picture
+from tests.serving.client import Client, as_json, as_text, chirp, picture
 from tests.serving.conftest import MODELS
 
 _CONCURRENT = 32
@@ -37,11 +37,14 @@ def _requests(seed: int) -> list[tuple[str, bytes]]:
         ("clip", as_json(["a smile", "flag " * seed])),
         ("clip", as_json(as_text(picture(seed, 3)), candidate_labels=labels)),
         ("iris", as_json(features)),
+        ("speech", chirp(seed)),
+        ("speech", as_json([as_text(chirp(seed)), as_text(chirp(seed + 1))], top_k=2)),
+        ("glosses", as_json(["a large wild cat", "run " * seed])),
     ]
 
 
 def _offline(predictor: Predictor, body: bytes) -> bytes:
-    found = answer(predictor, huggingface.parse(predictor.task_name, body))
+    found = answer(predictor, huggingface.parse(route(predictor), body))
     return huggingface.encode(found.content) if found.png is None else found.png
 
 
@@ -61,6 +64,8 @@ def test_concurrent_answers_equal_offline_ones_to_the_byte(client: Client, predi
         ("iris", {"features": [5.1, 3.5, 1.4, 0.2]}),
         ("iris", {"features": [[5.1, 3.5, 1.4, 0.2], [6.0, 3.0, 5.0, 2.0]]}),
         ("clip", {"text": "a cat"}),
+        ("glosses", {"text": "a large wild cat"}),
+        ("speech", {"audio": True}),
         ("clip", {"text": ["a cat", "a dog"]}),
         ("clip", {"image": True}),
         ("clip", {"image": True, "labels": ["cat", "dog"]}),
@@ -73,6 +78,9 @@ def test_the_command_gives_the_served_json(
     if "image" in arguments:
         (tmp_path / "asked.png").write_bytes(picture(1))
         arguments = {**arguments, "image": tmp_path / "asked.png"}
+    if "audio" in arguments:
+        (tmp_path / "asked.wav").write_bytes(chirp(1))
+        arguments = {"audio": tmp_path / "asked.wav"}
     found = predict_command(f"test-{model}", home=published, **arguments)
     assert found["model"] == f"test-{model}@1"
     assert huggingface.encode(found["answer"]) == client.post(model, body).body
@@ -96,6 +104,8 @@ def test_the_command_writes_the_served_picture(
 def _body(arguments: dict[str, Any]) -> bytes:
     if "labels" in arguments:
         return as_json(as_text(picture(1)), candidate_labels=arguments["labels"])
+    if "audio" in arguments:
+        return chirp(1)
     return picture(1) if "image" in arguments else as_json(arguments.get("features") or arguments["text"])
 
 

@@ -16,6 +16,7 @@ _DIGITS = "data: {source: digits, image: {size: 28}}\n"
 _BUDGET = "budget: {steps: 10}\n"
 _SOUND = _HEAD + _LENET + _DIGITS + _BUDGET
 _GAN = _HEAD + "model: {name: gan, args: {image_size: 28, in_channels: 1}}\n" + _DIGITS + _BUDGET
+_HEARS = "model: {name: audio_cnn, args: {num_classes: 5, num_bins: 64}}\n"
 _TUNE = "kind: tune\nname: search\ntrain:\n" + textwrap.indent(_SOUND, "  ").replace("  kind: train\n", "")
 _SERVE = "kind: serve\n"
 
@@ -111,12 +112,47 @@ WRONG: dict[str, tuple[str, str, str]] = {
     ),
     "nested argument": (
         _SOUND.replace("lenet5, args: {image_size: 28}", "clip, args: {vision: {^^d_modle: 8}}").replace(
-            "digits", "emoji"
+            "digits,", "emoji, text: {},"
         ),
         "model.args.vision.d_modle",
         "did you mean 'd_model'?",
     ),
     "task argument": (_SOUND + "task: {args: {^^smoothing: 0.1}}\n", "task.args.smoothing", "there is no such field"),
+    "more samples than there are": (_SOUND.replace("digits,", "digits, limit: ^^2000,"), "data.limit", "has 1500"),
+    "left out of nothing": (_SOUND + "evaluate: {split: ^^left-out}\n", "evaluate.split", "no split 'left-out'"),
+    "sounds that nothing makes into pictures": (
+        _HEAD + _HEARS + _BUDGET + "data: ^^{source: asterisk}\n",
+        "data",
+        "needs a section in data, such as `audio: {seconds: 2}`",
+    ),
+    "texts that nothing makes into tokens": (
+        _HEAD + "model: {name: text_classifier, args: {num_classes: 4}}\n" + _BUDGET + "data: ^^{source: wordnet}\n",
+        "data",
+        "`text: {tokenizer: word}`",
+    ),
+    "bins": (
+        _HEAD + _HEARS.replace("bins: 64", "bins: ^^40") + _BUDGET + "data: {source: asterisk, audio: {seconds: 1}}\n",
+        "model.args.num_bins",
+        "is 40, and data.audio makes 64 bins",
+    ),
+    "steps": (
+        _HEAD
+        + _HEARS.replace("cnn", "transformer").replace("bins: 64", "bins: 64, num_steps: ^^100")
+        + _BUDGET
+        + "data: {source: asterisk, audio: {seconds: 1}}\n",
+        "model.args.num_steps",
+        "is 100, and data.audio makes 101 steps",
+    ),
+    "coefficients of a spectrogram": (
+        _SOUND.replace("image: {size: 28}", "audio: ^^{seconds: 1, coefficients: 9}"),
+        "data.audio",
+        "log-mel would ignore coefficients",
+    ),
+    "more coefficients than bands": (
+        _SOUND.replace("image: {size: 28}", "audio: ^^{seconds: 1, features: mfcc, bins: 8}"),
+        "data.audio",
+        "8 bands have no 20 coefficients",
+    ),
     "augmentation parameter": (
         _SOUND.replace("digits,", "digits, augment: [{name: shift, ^^max_pixel: 1, max_pixels: 2}],"),
         "data.augment.0.max_pixel",

@@ -66,6 +66,23 @@ def test_an_image_is_read_before_features_and_predictions_are_probabilities() ->
     np.testing.assert_allclose(rows[0]["scores"], [0.25, 0.75], rtol=1e-6)
 
 
+def test_sounds_and_texts_are_read_too() -> None:
+    spectrogram = torch.tensor([[[[0.0, math.log(3)]]]])
+    assert Classification().predict(MODULES, {"spectrogram": spectrogram})[0]["label_id"] == 1
+
+    class Counts(nn.Module):
+        def forward(self, tokens: Tensor, attention_mask: Tensor) -> Tensor:
+            return (nn.functional.one_hot(tokens, 3) * attention_mask[..., None]).sum(1).float()
+
+    batch = {"tokens": torch.tensor([[1, 2, 2]]), "attention_mask": torch.tensor([[True, False, False]])}
+    assert Classification().predict({"model": Counts()}, batch)[0]["label_id"] == 1
+
+
+def test_nothing_to_read_is_said() -> None:
+    with pytest.raises(UsageError, match=r"reads image, features, spectrogram or tokens.*data\.audio"):
+        Classification().predict(MODULES, {"label": torch.tensor([1])})
+
+
 def test_pictures_are_the_most_confident_mistakes() -> None:
     image = torch.tensor([[5.0, 0.0], [1.0, 0.0], [0.0, 9.0]])[:, None, None]
     grids = Classification().pictures(MODULES, {"image": image, "label": torch.tensor([1, 1, 1])})

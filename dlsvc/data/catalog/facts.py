@@ -22,6 +22,9 @@ Modality = Literal[
 # A package's version, where the registry keeps none but its newest.
 AS_OFFERED = "*"
 
+# The split of the training samples that `data.limit` leaves out.
+LEFT_OUT = "left-out"
+
 
 @dataclass(frozen=True)
 class Package:
