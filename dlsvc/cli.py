@@ -312,6 +312,42 @@ def _numbers(features: str) -> list[float]:
 
 
 @main.command()
+@click.argument("reference", metavar="MODEL")
+@click.option("--data", help="Where to look; the data of the model's spec by default.")
+@click.option("--split", default="train", show_default=True, help="Which split of it.")
+@click.option("--image", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="An image file.")
+@click.option("--text", help="A text.")
+@click.option("--features", help="Numbers, such as 5.1,3.5,1.4,0.2.")
+@click.option("--id", "sample", type=click.IntRange(min=0), help="A sample of the split.")
+@click.option("-k", type=click.IntRange(min=1), default=8, show_default=True, help="How many.")
+@click.option("--metric", type=click.Choice(["cosine", "euclidean", "dot"]), default="cosine", show_default=True)
+@click.option("--grid", type=click.Path(path_type=Path), help="Draw the query and its neighbours as a PNG there.")
+@click.option("--map", "plane", type=click.Path(path_type=Path), help="Draw all vectors on a plane as a PNG there.")
+@click.option("--accuracy", is_flag=True, help="How many samples their k nearest others classify right.")
+@json_option
+def neighbors(
+    reference: str,
+    image: Path | None,
+    text: str | None,
+    features: str | None,
+    sample: int | None,
+    as_json: bool,
+    **asked: Any,
+) -> None:
+    """Find what lies nearest a query in a data set, by the vectors that MODEL makes."""
+    from dlsvc.neighbors.command import neighbors as find
+    from dlsvc.store.home import home
+
+    numbers = _numbers(features) if features is not None else None
+    given = {"image": image, "text": text, "features": numbers, "id": sample}
+    query = {name: value for name, value in given.items() if value is not None}
+    found = find(reference, home(), query=query, say=say, **asked)
+    shown = {name: value for name, value in found.items() if name != "neighbors"}
+    near = found.get("neighbors", [])
+    answer(found, as_json, f"{blocks(shown)}\n{table(near, list(near[0]))}" if near else blocks(shown))
+
+
+@main.command()
 @click.argument("what", nargs=-1, metavar="MODEL...|SPEC")
 @click.option("--host", help="The address to listen on; 127.0.0.1 by default.")
 @click.option("--port", type=click.IntRange(1, 65535), help="The port to listen on; 8000 by default.")

@@ -13,7 +13,7 @@ from serving.dialects import huggingface
 from serving.predictor import Predictor
 
 # Which routes take an input that isn't a file.
-_READERS = {"features": ("classification",), "text": ("contrastive", "text-classification")}
+_READERS = {"features": ("classification", "embedding"), "text": ("contrastive", "text-classification")}
 
 
 def predict_command(

@@ -79,7 +79,7 @@ def _strips(versions: Sequence[dict[str, Any]]) -> list[Pixels]:
     for kind, shown in (("image", lambda one: one), ("audio", spectrogram)):
         if kind in versions[0]:
             return [
-                np.concatenate([_cell(shown(v[kind][place]), c) for v, c in zip(versions, captions, strict=True)], 1)
+                np.concatenate([cell(shown(v[kind][place]), c) for v, c in zip(versions, captions, strict=True)], 1)
                 for place in range(len(versions[0][kind]))
             ]
     return []
@@ -136,7 +136,7 @@ def draw(source: Source, path: Path) -> str | None:
     if "image" not in table.columns:
         return None
     rows = table.rows(spread(table, _COLUMNS * _ROWS))
-    cells = [_cell(image, _caption(rows, source, place)) for place, image in enumerate(rows["image"])]
+    cells = [cell(image, _caption(rows, source, place)) for place, image in enumerate(rows["image"])]
     cells += [np.full_like(cells[0], 255)] * (-len(cells) % _COLUMNS)
     lines = [np.concatenate(cells[first : first + _COLUMNS], axis=1) for first in range(0, len(cells), _COLUMNS)]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -153,7 +153,8 @@ def _caption(rows: dict[str, Any], source: Source, place: int) -> str:
     return source.classes[int(rows["label"][place])] if "label" in rows else ""
 
 
-def _cell(image: Any, caption: str) -> NDArray[np.uint8]:
+def cell(image: Any, caption: str) -> Pixels:
+    """A picture, encoded or as pixels, on a card with a line of text."""
     from PIL import Image, ImageDraw
 
     try:

@@ -19,12 +19,17 @@ import torch
 from torch import Tensor, nn
 
 from dlsvc.augment import keys
+from dlsvc.errors import UsageError
 
 Batch = dict[str, Tensor]
 Modules = Mapping[str, nn.Module]
 Losses = dict[str, Tensor]
 Report = dict[str, Tensor]
 Prediction = dict[str, Any]
+
+# What a model of one input reads is the first of these that there is, and what goes with it.
+INPUTS = ("image", "features", "spectrogram", "tokens")
+_BESIDE = {"tokens": ("attention_mask",)}
 
 
 class Metrics:
@@ -108,6 +113,16 @@ class Task:
         """One prediction a sample, of numbers, numpy arrays and lists: what evaluation and serving both call."""
         raise NotImplementedError
 
+    def vectors(self, modules: Modules, batch: Batch) -> Tensor:
+        """Each sample as one vector, (B, D), for finding what is near: by default the model's `encode`. Raises
+        UsageError for a model that has none.
+        """
+        encode = getattr(modules["model"], "encode", None)
+        if encode is None:
+            raise UsageError(f"{type(modules['model']).__name__} doesn't make a vector of a sample")
+        vectors: Tensor = encode(*model_inputs(batch))
+        return vectors.flatten(1).float()
+
     def pictures(self, modules: Modules, batch: Batch) -> dict[str, np.ndarray]:
         """Named grids for the report: (N, H, W, C) arrays in [0, 1]. None by default."""
         return {}
@@ -115,6 +130,17 @@ class Task:
     def dummy_batch(self, num_samples: int, model_args: Mapping[str, Any]) -> Batch:
         """A batch for a model of these (complete) arguments, made without data from torch's global generator."""
         raise NotImplementedError
+
+
+def model_inputs(batch: Batch) -> list[Tensor]:
+    """What a model of one input reads, and what goes with it. Raises UsageError when the batch has none."""
+    first = next((name for name in INPUTS if name in batch), None)
+    if first is None:
+        raise UsageError(
+            f"the model reads {', '.join(INPUTS[:-1])} or {INPUTS[-1]}, and the data gives none of them; sounds need "
+            "data.audio, texts data.text"
+        )
+    return [batch[name] for name in (first, *_BESIDE.get(first, ()))]
 
 
 def sample_normal(batch: Batch, stream: str, shape: tuple[int, ...]) -> Tensor:

@@ -12,14 +12,22 @@ from torch.nn import functional as F
 
 from dlsvc.errors import UsageError
 from dlsvc.registry import register_task
-from dlsvc.tasks.base import Batch, Losses, Metrics, Modules, Prediction, Report, Task, as_pictures, dummy_samples
+from dlsvc.tasks.base import (
+    Batch,
+    Losses,
+    Metrics,
+    Modules,
+    Prediction,
+    Report,
+    Task,
+    as_pictures,
+    dummy_samples,
+    model_inputs,
+)
 
 # Top-5 accuracy says something from six classes on.
 _TOP = 5
 _NUM_PICTURES = 16
-# What a model reads is the first of these that there is, and what goes with it.
-_INPUTS = ("image", "features", "spectrogram", "tokens")
-_BESIDE = {"tokens": ("attention_mask",)}
 # Steps of a spectrogram for a model that takes any number.
 _DUMMY_STEPS = 20
 
@@ -88,14 +96,7 @@ class Classification(Task):
 
 def _logits(modules: Modules, batch: Batch) -> Tensor:
     """(B, num_classes), float32 whatever the precision of the forward pass."""
-    first = next((name for name in _INPUTS if name in batch), None)
-    if first is None:
-        raise UsageError(
-            f"classification reads {', '.join(_INPUTS[:-1])} or {_INPUTS[-1]}, and the data gives none of them; sounds "
-            "need data.audio, texts data.text"
-        )
-    inputs = [batch[name] for name in (first, *_BESIDE.get(first, ()))]
-    logits: Tensor = modules["model"](*inputs)
+    logits: Tensor = modules["model"](*model_inputs(batch))
     return logits.float()
 
 

@@ -72,6 +72,12 @@ class Contrastive(Task):
                     row[name] = vector
         return rows
 
+    def vectors(self, modules: Modules, batch: Batch) -> Tensor:
+        """The images' embeddings, or where there are none the texts': both lie in one space."""
+        found = modules["model"](batch.get("image"), batch.get("tokens"), batch.get("attention_mask"))
+        vectors: Tensor = found["image_embeds" if "image" in batch else "text_embeds"].float()
+        return vectors
+
     def zero_shot(
         self, modules: Modules, image: Tensor, tokens: Tensor, attention_mask: Tensor | None = None
     ) -> np.ndarray:

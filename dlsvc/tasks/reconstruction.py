@@ -94,6 +94,12 @@ class Reconstruction(Task):
         means = outputs["mean"].float().cpu().numpy()
         return [{"reconstruction": image, "embedding": mean} for image, mean in zip(images, means, strict=True)]
 
+    def vectors(self, modules: Modules, batch: Batch) -> Tensor:
+        """The means of the images' latents."""
+        image = batch["image"]
+        mean: Tensor = modules["model"](image, image.new_zeros(len(image), self.latent_dim))["mean"].float()
+        return mean
+
     def generate(self, modules: Modules, keys: Tensor) -> np.ndarray:
         """Samples from the prior: keys (N,) int64 -> images (N, H, W, C) in [0, 1]."""
         noise = sample_normal({"key": keys}, "sample", (self.latent_dim,))

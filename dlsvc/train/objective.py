@@ -59,7 +59,9 @@ def _coupled(engine: Engine, task: Task, atoms: Sequence[Atom], phase: str, step
             own.append(task.features(modules, atom.batch))
     whole = {name: value.requires_grad_() for name, value in gather(own, engine.place, engine.num_atoms).items()}
     losses, report = task.coupled_losses(whole)
-    gradients = dict(zip(whole, torch.autograd.grad(total(losses), list(whole.values())), strict=True))
+    found = torch.autograd.grad(total(losses), list(whole.values()), allow_unused=True)
+    # What the loss only looks at, such as labels, has no gradient.
+    gradients = {name: gradient for name, gradient in zip(whole, found, strict=True) if gradient is not None}
     meter.add(losses, report, 1.0 if engine.place.rank == 0 else 0.0)
     for place, atom in enumerate(atoms):
         features = own[place]
@@ -74,12 +76,13 @@ def _surrogate(features: dict[str, Tensor], gradients: dict[str, Tensor], atom: 
     atoms' shares.
     """
     parts = []
-    for name, value in features.items():
+    for name, gradient in gradients.items():
+        value = features[name]
         if value.dim() == 0:
-            parts.append(value * gradients[name] * atom.weight)
+            parts.append(value * gradient * atom.weight)
         else:
             first = (atom.index or 0) * len(value)
-            parts.append((value * gradients[name][first : first + len(value)]).sum())
+            parts.append((value * gradient[first : first + len(value)]).sum())
     return torch.stack(parts).sum()
 
 

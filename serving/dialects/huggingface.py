@@ -10,6 +10,7 @@ into JSON or a PNG. Nothing here knows HTTP, so that `dlsvc predict` gives the s
     text-classification  texts                            top_k                                 [[{label, score}]]
     contrastive          an image                         candidate_labels, hypothesis_template [{label, score}]
                          texts, or an image as raw bytes                                        embeddings
+    embedding            an image, or rows of features                                          embeddings
     reconstruction       an image; or none                none; or seed                         PNG
     adversarial          none                             seed                                  PNG
 
@@ -255,6 +256,11 @@ def _write_image(asked: Request, predictions: Sequence[Prediction], classes: Seq
     return Answer(png=encode_png((image.clip(0, 1) * 255).round().astype(np.uint8)))
 
 
+def _write_embedding(asked: Request, predictions: Sequence[Prediction], classes: Sequence[str]) -> Answer:
+    vectors = [_finite(row["embedding"]).tolist() for row in predictions]
+    return Answer(vectors[0] if asked.single else vectors)
+
+
 def _write_contrastive(asked: Request, predictions: Sequence[Prediction], classes: Sequence[str]) -> Answer:
     labels = asked.parameters.get("candidate_labels")
     if labels is None:
@@ -305,6 +311,7 @@ _DIALECTS: Mapping[str, _Dialect] = {
     "text-classification": _Dialect(
         _read_texts, _write_classification, ("top_k",), None, 'JSON, such as {"inputs": "a text"}'
     ),
+    "embedding": _Dialect(_read_classification, _write_embedding, ()),
     "reconstruction": _Dialect(_read_reconstruction, _write_image, ("seed", "prompt")),
     "adversarial": _Dialect(
         _read_seed,

@@ -1,0 +1,141 @@
+"""`dlsvc neighbors`: what of a data set lies nearest a query, under any published model that makes vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dlsvc.data.progress import Say, silent
+from dlsvc.data.source import Source, open_source
+from dlsvc.data.table import Table
+from dlsvc.errors import DataError, UsageError
+from dlsvc.neighbors.distance import Ids, Scores, Vectors, knn_accuracy, nearest
+from dlsvc.neighbors.index import Encoder, VectorIndex, index_of
+from dlsvc.neighbors.picture import draw_map, draw_row
+from dlsvc.store.models import ModelStore
+
+# A row's columns that say what it is.
+_TOLD = ("text", "uri")
+
+
+def neighbors(
+    reference: str,
+    home: Path,
+    *,
+    query: Mapping[str, Any],
+    data: str | None = None,
+    split: str = "train",
+    k: int = 8,
+    metric: str = "cosine",
+    grid: Path | None = None,
+    plane: Path | None = None,
+    accuracy: bool = False,
+    say: Say = silent,
+) -> dict[str, Any]:
+    """The k nearest samples of a split to a query: `image` (a path), `text`, `features`, or `id`, a sample of the
+    split, which is not its own neighbour. Without a query only what `plane` and `accuracy` ask for.
+
+    With `grid` the query and its neighbours as PNG there, with `plane` the split on its principal plane; with
+    `accuracy` the share of the split that its k nearest others classify right.
+    """
+    encoder = Encoder(ModelStore(home).open(reference))
+    source = _source(encoder, data, home)
+    table = source.table(split)
+    index = index_of(encoder, table, home, say)
+    found: dict[str, Any] = {
+        "model": encoder.bundle.reference,
+        "data": source.name,
+        "split": split,
+        "samples": len(index.ids),
+        "dimensions": index.vectors.shape[1],
+        "metric": metric,
+    }
+    if query:
+        vector, own = _vector(encoder, index, query)
+        places, scores = nearest(vector, index.vectors, k, metric, own=own)
+        rows = table.rows(index.ids[places[0]])
+        found["neighbors"] = _told(source, index, places[0], _measured(metric, scores[0]), rows)
+        if grid is not None:
+            found["grid"] = _drawn(encoder, table, query, rows, found["neighbors"], grid)
+    if accuracy:
+        found["knn_accuracy"] = _accuracy(index, k, metric)
+    if plane is not None:
+        found["map"] = draw_map(index.vectors, index.labels, source.classes, plane)
+    return found
+
+
+def _source(encoder: Encoder, data: str | None, home: Path) -> Source:
+    from dlsvc.spec.load import parse
+    from dlsvc.spec.sections import DataSpec
+
+    if data is not None:
+        return open_source(DataSpec(source=data), home)
+    if encoder.bundle.config["spec"] is None:
+        raise UsageError(f"{encoder.bundle.reference} was imported: say with --data where to look for neighbours")
+    spec: Any = parse(encoder.bundle.config["spec"])
+    return open_source(spec.data, home, seed=spec.seed)
+
+
+def _vector(encoder: Encoder, index: VectorIndex, query: Mapping[str, Any]) -> tuple[Vectors, Any]:
+    """The query's vector (1, D), and its own place in the index where it has one."""
+    if len(query) != 1:
+        raise UsageError(f"give one query, not {' and '.join(query)}")
+    if "id" in query:
+        place = np.searchsorted(index.ids, query["id"])
+        if place == len(index.ids) or index.ids[place] != query["id"]:
+            raise DataError(f"sample {query['id']} is not in the split, or can't be decoded")
+        return index.vectors[place : place + 1], np.asarray([place])
+    (name, value) = next(iter(query.items()))
+    given = {name: Path(value).read_bytes() if name == "image" else value}
+    return encoder.vectors(encoder.preprocess.from_request([given])), None
+
+
+def _measured(metric: str, scores: Scores) -> list[dict[str, float]]:
+    """What each neighbour is told to be: a distance, the less the nearer, or a score."""
+    name, sign = ("distance", -1) if metric == "euclidean" else ("score", 1)
+    return [{name: round(sign * score, 6) + 0.0} for score in scores.tolist()]
+
+
+def _told(
+    source: Source, index: VectorIndex, places: Ids, measured: Sequence[Mapping[str, float]], rows: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    told = []
+    for rank, (place, how_near) in enumerate(zip(places.tolist(), measured, strict=True)):
+        line: dict[str, Any] = {"id": int(index.ids[place]), **how_near}
+        if index.labels is not None:
+            label = int(index.labels[place])
+            line["label"] = source.classes[label] if label < len(source.classes) else label
+        told.append(line | {name: rows[name][rank] for name in _TOLD if name in rows})
+    return told
+
+
+def _drawn(
+    encoder: Encoder,
+    table: Table,
+    query: Mapping[str, Any],
+    rows: Mapping[str, Any],
+    told: Sequence[Mapping[str, Any]],
+    grid: Path,
+) -> str:
+    if "image" not in rows:
+        raise UsageError("--grid draws images, and this data has none")
+    pictures = [*_query_picture(table, query), *rows["image"]]
+    near = [row.get("score", row.get("distance")) for row in told]
+    captions = ["query"] * (len(pictures) - len(told))
+    captions += [f"{value:.3f} {row.get('label', '')}" for value, row in zip(near, told, strict=True)]
+    return draw_row(pictures, captions, grid)
+
+
+def _query_picture(table: Table, query: Mapping[str, Any]) -> list[Any]:
+    if "id" in query:
+        return list(table.rows(np.asarray([query["id"]], np.int64))["image"])
+    return [Path(query["image"]).read_bytes()] if "image" in query else []
+
+
+def _accuracy(index: VectorIndex, k: int, metric: str) -> float:
+    if index.labels is None:
+        raise UsageError("--accuracy needs labels, and this data has none")
+    return knn_accuracy(index.vectors, index.labels, k, metric)
