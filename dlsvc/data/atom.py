@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from dlsvc.augment.mix import partners
 from dlsvc.augment.pipeline import Pipeline
 from dlsvc.data.plan import Plan
-from dlsvc.errors import DataError
+from dlsvc.data.quarantine import BadSample, Quarantine
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -37,15 +36,6 @@ class Preprocessing(Protocol):
     def finish(self, samples: dict[str, Any]) -> Arrays: ...
 
 
-@dataclass(frozen=True)
-class BadSample:
-    """A sample that can't be decoded: which, where it comes from, and why."""
-
-    id: int
-    uri: str
-    reason: str
-
-
 @dataclass
 class AtomBuilder:
     """Builds atom `j` of step `t`: rows, decoded, augmented by each sample's key, normalised, mixed with partners."""
@@ -53,10 +43,8 @@ class AtomBuilder:
     plan: Plan
     table: Rows
     preprocess: Preprocessing
+    quarantine: Quarantine
     pipeline: Pipeline = field(default_factory=Pipeline)
-    max_bad_fraction: float = 0.01
-    on_bad: Callable[[BadSample], None] = lambda bad: None
-    bad: dict[int, BadSample] = field(default_factory=dict)
 
     def build(self, step: int, atom: int) -> Arrays:
         positions = self.plan.positions(step, atom)
@@ -92,30 +80,14 @@ class AtomBuilder:
         ids = ids.copy()
         shift = np.zeros_like(ids)
         while True:
-            known = [place for place, sample in enumerate(ids) if int(sample) in self.bad]
+            known = [place for place, sample in enumerate(ids) if int(sample) in self.quarantine]
             if not known:
                 arrays, bad = self.preprocess.decode(self.table.rows(ids))
                 if not bad:
                     return ids, arrays
                 for row in bad:
-                    self._quarantine(BadSample(int(ids[row.position]), row.uri, row.reason))
+                    self.quarantine.add(BadSample(int(ids[row.position]), row.uri, row.reason))
                 continue
             for place in known:
                 shift[place] += 1
                 ids[place] = self.plan.ids(positions[place : place + 1] + shift[place])[0]
-
-    def _quarantine(self, sample: BadSample) -> None:
-        if sample.id in self.bad:
-            return
-        self.bad[sample.id] = sample
-        self.on_bad(sample)
-        if len(self.bad) > self.max_bad_fraction * len(self.table):
-            raise DataError(too_many_bad(list(self.bad.values()), len(self.table), self.max_bad_fraction))
-
-
-def too_many_bad(bad: Sequence[BadSample], total: int, limit: float) -> str:
-    """The table of reasons that ends a run."""
-    lines = [f"  sample {sample.id}  {sample.uri}: {sample.reason}" for sample in bad[:20]]
-    more = [f"  ... and {len(bad) - 20} more"] if len(bad) > 20 else []
-    head = f"{len(bad)} of {total} samples can't be decoded, more than data.max_bad_fraction = {limit:g} allows:"
-    return "\n".join([head, *lines, *more])

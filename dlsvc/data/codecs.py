@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from dlsvc.data.integrity import ogg_damage, png_damage, riff_damage
+from dlsvc.data.integrity import PNG_MAGIC, ogg_damage, png_damage, riff_damage
 from dlsvc.errors import DataError
 
 Pixels = NDArray[np.uint8]
@@ -25,7 +25,8 @@ AUDIO_FORMATS = ("WAV", "FLAC", "OGG")
 # An hour of stereo at 16 kHz: 0.5 GB as float32.
 MAX_AUDIO_SAMPLES = 120_000_000
 
-_DAMAGE = {"PNG": png_damage, "WEBP": riff_damage}
+# By what the file begins with: of a broken header Pillow only says that it knows no such image.
+_DAMAGE = {PNG_MAGIC: png_damage, b"RIFF": riff_damage}
 _AUDIO_DAMAGE = {"WAV": riff_damage, "WAVEX": riff_damage, "OGG": ogg_damage}
 # Begins what stands in for a file that couldn't be read; the reason follows.
 _UNREADABLE = b"\0dlsvc unreadable\0"
@@ -63,7 +64,7 @@ def decode_image(data: bytes, channels: int, size: int | None = None) -> Pixels:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_size(image.size)
-            _check_whole(data, image.format)
+            _check_whole(data)
             whole = _jpeg(data, image) if image.format in ("JPEG", "MPO") else image
             return _pixels(flatten(ImageOps.exif_transpose(whole), channels), size)
     except Undecodable:
@@ -71,15 +72,17 @@ def decode_image(data: bytes, channels: int, size: int | None = None) -> Pixels:
     except _BOMB as error:
         raise Undecodable(f"more than {MAX_MEGAPIXELS} megapixels") from error
     except UnidentifiedImageError as error:
+        _check_whole(data)
         raise Undecodable(f"not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image") from error
     except (*_DAMAGED, struct.error, zlib.error) as error:
         raise Undecodable(f"damaged image: {error}") from error
 
 
-def _check_whole(data: bytes, kind: str | None) -> None:
-    damage = _DAMAGE[kind](data) if kind in _DAMAGE else None
-    if damage:
-        raise Undecodable(f"damaged image: {damage}")
+def _check_whole(data: bytes) -> None:
+    for magic, find in _DAMAGE.items():
+        damage = find(data) if data.startswith(magic) else None
+        if damage:
+            raise Undecodable(f"damaged image: {damage}")
 
 
 def _jpeg(data: bytes, image: Image.Image) -> Image.Image:

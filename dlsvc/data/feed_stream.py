@@ -22,6 +22,7 @@ from ray.train import DataConfig
 from dlsvc.data.atom import AtomBuilder
 from dlsvc.data.feed_resident import Round
 from dlsvc.data.plan import Plan
+from dlsvc.errors import DlsvcError
 from dlsvc.spec.sections import StreamSpec
 
 # Blocks begin small, so that the first batch comes soon, and double up to what moves well between nodes, but not beyond
@@ -35,12 +36,15 @@ _ACCELERATOR = "ray.io/accelerator-type"
 
 @dataclass(frozen=True)
 class StreamSource:
-    """How any node makes the builder, and where a run stands; both are called on the cluster."""
+    """How any node makes the builder, where a run stands, and who must know of a fault that a restart can't mend; all
+    are called on the cluster.
+    """
 
     plan: Plan
     total_steps: int
     builder: Callable[[], AtomBuilder]
     cursor: Callable[[], int]
+    condemn: Callable[[DlsvcError], None]
     settings: StreamSpec
 
 
@@ -48,9 +52,17 @@ class BuildAtoms:
     """An actor that turns rows (step, atom) into atoms."""
 
     def __init__(self, source: StreamSource) -> None:
-        self.builder = source.builder()
+        self.source, self.builder = source, source.builder()
 
     def __call__(self, rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        try:
+            return self._built(rows)
+        except DlsvcError as error:
+            # On its way through Ray Data an error becomes text; what it is must reach the driver otherwise.
+            self.source.condemn(error)
+            raise
+
+    def _built(self, rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         places = list(zip(rows["step"].tolist(), rows["atom"].tolist(), strict=True))
         atoms = [self.builder.build(step, max(atom, 0)) for step, atom in places]
         # Large atoms come one a block: an axis more is no copy.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 import zlib
 
-_PNG = b"\x89PNG\r\n\x1a\n"
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 # Written by programs that stream to a pipe and don't know the length.
 _UNKNOWN_SIZES = (0, 0xFFFFFFFF)
 _LAST_PAGE = 4
@@ -18,7 +18,7 @@ _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 def png_damage(data: bytes) -> str | None:
     """PNG (third edition), section 5.3: length, type, data, CRC-32 of type and data; IEND is the last chunk."""
-    place = len(_PNG)
+    place = len(PNG_MAGIC)
     while place + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, place)
         end = place + 12 + length

@@ -22,10 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dlsvc.errors import NotFound, Refused, did_you_mean
+from dlsvc.errors import DlsvcError, NotFound, Refused, did_you_mean
 
 _JOURNALS = ("attempts.jsonl", "metrics.jsonl", "evaluations.jsonl", "quarantine.jsonl", "log.txt")
 _FOLLOW_S = 0.5
+
+# What a restart can't mend; its presence ends the run.
+FATAL = "fatal.json"
 
 FINISHED, RUNNING, FAILED, CANCELLED = "finished", "running", "failed", "cancelled"
 
@@ -53,6 +56,15 @@ class Run:
         draft = self.path / f".{document}.{uuid.uuid4().hex}"
         draft.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
         os.replace(draft, self.path / document)
+
+    def condemn(self, error: DlsvcError) -> None:
+        """Write down a fault that a restart can't mend. The first of many who may find it says what it was."""
+        if not self.condemned:
+            self.write(FATAL, {"kind": type(error).__name__, "message": str(error), "exit_code": error.exit_code})
+
+    @property
+    def condemned(self) -> bool:
+        return (self.path / FATAL).exists()
 
     def append(self, journal: str, record: Mapping[str, Any]) -> None:
         with (self.path / journal).open("a", encoding="utf-8") as stream:

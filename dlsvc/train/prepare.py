@@ -4,18 +4,19 @@ process group can train.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from dlsvc.augment.pipeline import Pipeline
 from dlsvc.augment.registry import build_augmentations
-from dlsvc.data.atom import AtomBuilder, BadSample, Rows
+from dlsvc.data.atom import AtomBuilder, Rows
 from dlsvc.data.feed_resident import Round, resident_feed
 from dlsvc.data.order import Order, Shuffled, Windowed
 from dlsvc.data.preprocess import Preprocess, build_preprocess
 from dlsvc.data.progress import Say, silent
+from dlsvc.data.quarantine import FILE as QUARANTINE
+from dlsvc.data.quarantine import Quarantine
 from dlsvc.data.source import open_source
 from dlsvc.data.table import CACHE_BYTES, Table
 from dlsvc.errors import DataError
@@ -90,10 +91,8 @@ def atom_builder(job: Job, table: Rows | None = None) -> AtomBuilder:
     if table is None:
         table = open_source(data, Path(job.home), seed=job.spec.seed).table("train")
     pipeline = Pipeline(tuple(augmentations_of(data.augment, Path(job.home))))
-    quarantine = functools.partial(_quarantine, job.run)
-    return AtomBuilder(
-        job.plan, table, Preprocess.from_json(job.preprocess), pipeline, data.max_bad_fraction, quarantine
-    )
+    quarantine = Quarantine(len(table), data.max_bad_fraction, job.run.path / QUARANTINE)
+    return AtomBuilder(job.plan, table, Preprocess.from_json(job.preprocess), quarantine, pipeline)
 
 
 def augmentations_of(asked: Iterable[AugmentSpec], home: Path) -> list[Any]:
@@ -113,7 +112,3 @@ def _provided(augmentation: Any, home: Path) -> Any:
 def resident(table: Rows, job: Job, start: int, rank: int, world_size: int) -> Iterator[Round]:
     """The resident feed of one rank."""
     return resident_feed(atom_builder(job, table), start=start, stop=job.total_steps, rank=rank, world_size=world_size)
-
-
-def _quarantine(run: Run, bad: BadSample) -> None:
-    run.append("quarantine.jsonl", {"id": bad.id, "uri": bad.uri, "reason": bad.reason})

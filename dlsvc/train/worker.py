@@ -38,7 +38,6 @@ from dlsvc.train.loop import Hooks, Loop, Pace
 from dlsvc.train.tracking import Tracker
 
 FeedOf = Callable[[Job, int, int, int], Iterator[Round]]
-FATAL = "fatal.json"
 
 
 def work(job: Job, feed_of: FeedOf) -> dict[str, Any]:
@@ -46,14 +45,12 @@ def work(job: Job, feed_of: FeedOf) -> dict[str, Any]:
     restarted.
     """
     run = job.run
-    if (run.path / FATAL).exists():
+    if run.condemned:
         return {}
     try:
         return Session(job).run(feed_of)
     except DlsvcError as error:
-        # Every rank may find the same fault; the first to say so is enough.
-        if not (run.path / FATAL).exists():
-            run.write(FATAL, {"kind": type(error).__name__, "message": str(error), "exit_code": error.exit_code})
+        run.condemn(error)
         raise
     except Exception:
         run.append(

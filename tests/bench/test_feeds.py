@@ -25,6 +25,7 @@ from dlsvc.data.feed_stream import PlannedData, StreamSource, stream_feed
 from dlsvc.data.order import Shuffled
 from dlsvc.data.plan import Plan
 from dlsvc.data.preprocess import ImageInput, Preprocess
+from dlsvc.data.quarantine import Quarantine
 from dlsvc.data.source import open_source
 from dlsvc.data.table import ResidentTable
 from dlsvc.spec.sections import DataSpec, StreamSpec
@@ -85,6 +86,7 @@ def test_resident_feed_against_dataloader(home: Path) -> None:
         Plan(0, Shuffled(1024), BATCH, BATCH),
         ResidentTable(columns),
         Preprocess(image=ImageInput(32, 3, MEAN, STD)),
+        Quarantine(1024, 0),
         Pipeline(steps),
     )
     ours = BATCH * batches_per_second(resident_feed(builder, start=0, stop=2000, rank=0, world_size=1), 1500)
@@ -112,7 +114,8 @@ def image_folder(path: Path, home: Path) -> AtomBuilder:
     """Decoded, resized to 128 pixels, flipped and normalised."""
     table = open_source(DataSpec(source=str(path)), home).table("train")
     preprocess = Preprocess(image=ImageInput(SIDE, 3, MEAN, STD))
-    return AtomBuilder(Plan(0, Shuffled(len(table)), BATCH, BATCH), table, preprocess, Pipeline((HorizontalFlip(),)))
+    plan, flip = Plan(0, Shuffled(len(table)), BATCH, BATCH), Pipeline((HorizontalFlip(),))
+    return AtomBuilder(plan, table, preprocess, Quarantine(len(table), 0), flip)
 
 
 def stock(path: Path, *, shuffle: bool) -> Iterator[torch.Tensor]:
@@ -148,7 +151,7 @@ def test_stream_against_ray_data(jpegs: Path, home: Path) -> None:
         return BATCH * count / (ended - began), BATCH * (count - 1) / (ended - first)
 
     def stream() -> Iterator[Any]:
-        source = StreamSource(builder.plan, count, make, lambda: 0, StreamSpec(actors=2))
+        source = StreamSource(builder.plan, count, make, lambda: 0, print, StreamSpec(actors=2))
         return stream_feed(PlannedData(source).configure({}, 1)[0]["train"], 0)
 
     epoch(stream())  # files in the page cache, processes started
@@ -205,7 +208,7 @@ def test_memory_with_a_stalled_consumer(tmp_path: Path) -> None:
 
     log = tmp_path / "built"
     plan = Plan(0, Shuffled(100_000), BATCH, 16)
-    source = StreamSource(plan, 3000, functools.partial(Counted, log), lambda: 0, StreamSpec())
+    source = StreamSource(plan, 3000, functools.partial(Counted, log), lambda: 0, print, StreamSpec())
     shard = PlannedData(source).configure({}, 1)[0]["train"]
     consumer = ray.remote(Stalled).remote(shard)
     ray.get(consumer.first.remote())

@@ -15,6 +15,7 @@ from dlsvc.data.feed_resident import resident_feed
 from dlsvc.data.order import Shuffled
 from dlsvc.data.plan import Plan
 from dlsvc.data.preprocess import build_preprocess
+from dlsvc.data.quarantine import Quarantine
 from dlsvc.data.source import open_source
 from dlsvc.spec.schema import DataSpec
 
@@ -31,7 +32,8 @@ def builder(home: Path, augment: list[dict[str, Any]], micro_size: int) -> AtomB
     source = open_source(data, home)
     table = source.table("train")
     pipeline = Pipeline(tuple(build_augmentations(data.augment)))
-    return AtomBuilder(Plan(3, Shuffled(len(table)), 32, micro_size), table, build_preprocess(data, source), pipeline)
+    plan, preprocess = Plan(3, Shuffled(len(table)), 32, micro_size), build_preprocess(data, source)
+    return AtomBuilder(plan, table, preprocess, Quarantine(len(table), 0), pipeline)
 
 
 @pytest.mark.parametrize("name", LISTS)

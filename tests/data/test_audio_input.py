@@ -19,6 +19,7 @@ from dlsvc.data.codecs import Undecodable
 from dlsvc.data.order import Shuffled
 from dlsvc.data.plan import Plan
 from dlsvc.data.preprocess import Preprocess, build_preprocess
+from dlsvc.data.quarantine import Quarantine
 from dlsvc.data.source import ResidentTable, open_source
 from dlsvc.data.table import pack
 from dlsvc.errors import DataError
@@ -176,7 +177,8 @@ def builder(home: Path, micro_size: int, augment: tuple[dict[str, object], ...])
     source = open_source(data, home)
     pipeline = Pipeline(tuple(build_augmentations(AugmentSpec.model_validate(one) for one in augment)))
     table = source.table("train")
-    return AtomBuilder(Plan(3, Shuffled(len(table)), 16, micro_size), table, build_preprocess(data, source), pipeline)
+    plan, preprocess = Plan(3, Shuffled(len(table)), 16, micro_size), build_preprocess(data, source)
+    return AtomBuilder(plan, table, preprocess, Quarantine(len(table), 0.01), pipeline)
 
 
 def test_atoms_of_any_size_make_one_global_batch(data_home: Path) -> None:

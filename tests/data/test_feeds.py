@@ -67,6 +67,7 @@ def streams(job: Job, world_size: int, start: int = 0, actors: int = 2, builder:
         job.total_steps,
         builder or functools.partial(atom_builder, job),
         lambda: start,
+        print,
         StreamSpec(actors=actors, cpu=0.25),
     )
     return [split["train"] for split in PlannedData(source).configure({}, world_size)]
