@@ -50,7 +50,7 @@ def prepare_job(spec: TrainSpec, run: Run, home: Path, say: Say = silent) -> Job
     table = source.table("train")
     if not len(table):
         raise DataError(f"data.source {spec.data.source!r} has no training samples")
-    preprocess = build_preprocess(spec.data, source)
+    preprocess = build_preprocess(spec.data, source, Pipeline(tuple(augmentations_of(spec.data.augment, home))))
     feed = spec.data.feed if spec.data.feed != "auto" else "resident" if table.nbytes <= RESIDENT_BYTES else "stream"
     return Job(
         spec=spec,
