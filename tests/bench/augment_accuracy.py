@@ -92,10 +92,12 @@ CASES = {
         (
             "data.limit=500",
             "model.args.num_classes=10",
+            "model.args.num_layers=0",
+            "optim.lr=1e-2",
             "budget={steps: 300}",
             "batch={global_size: 64, micro_size: 64}",
         ),
-        "[{name: synonyms, alpha: 0.2}, {name: deletion, alpha: 0.1}, {name: shuffle, alpha: 0.1}]",
+        "[{name: synonyms, alpha: 0.3}]",
         emoji_words,
     ),
 }
