@@ -7,8 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from dlsvc.environment import prepare
+
+# The same examples every time, and no verdict on how fast a busy machine tries them.
+settings.register_profile("dlsvc", deadline=None, derandomize=True)
+settings.load_profile("dlsvc")
 
 # Before anything imports Ray: it reads its authentication mode at import.
 os.environ.setdefault("DLSVC_TEST_HOME", str(Path("~/.cache/dlsvc-tests").expanduser()))

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dlsvc.augment import keys
+from dlsvc.augment.pipeline import Pipeline
 from dlsvc.data.audio_input import AudioInput, fit_audio
 from dlsvc.data.codecs import Pixels, Undecodable, decode_image, resize_pixels
 from dlsvc.data.source import Source
@@ -32,6 +34,8 @@ Samples = dict[str, Any]
 INPUTS = ("image", "features", "audio", "text")
 
 _CHUNK = 8192
+# Augmented texts that a vocabulary is fitted on, beside the texts themselves: about so many, and every text once.
+_VERSIONS = 20_000
 
 
 @dataclass(frozen=True)
@@ -300,14 +304,16 @@ def _request_text(value: Any) -> str:
     return value
 
 
-def build_preprocess(data: DataSpec, source: Source) -> Preprocess:
-    """What a spec's data section asks for, the source's facts for what it leaves out, fitted on the training split."""
+def build_preprocess(data: DataSpec, source: Source, pipeline: Pipeline | None = None) -> Preprocess:
+    """What a spec's data section asks for, the source's facts for what it leaves out, fitted on the training split. A
+    vocabulary has the words that the pipeline's synonyms bring in, too: they would otherwise be unknown.
+    """
     table = source.table("train")
     classes, positive = _classes(data.positive, source)
     return Preprocess(
         image=_image_input(data.image, source) if "image" in table.columns else None,
         features=_fit_features(table, source.features) if "features" in table.columns else None,
-        text=_fit_text(data.text, table) if data.text is not None else None,
+        text=_fit_text(data.text, table, pipeline or Pipeline()) if data.text is not None else None,
         audio=fit_audio(data.audio, table) if data.audio is not None else None,
         classes=classes,
         positive=positive,
@@ -349,8 +355,19 @@ def _fit_features(table: Table, names: tuple[str, ...]) -> FeatureInput:
     return FeatureInput(names, tuple(mean.tolist()), tuple(std.tolist()))
 
 
-def _fit_text(asked: TextSpec, table: Table) -> TextInput:
+def _fit_text(asked: TextSpec, table: Table, pipeline: Pipeline) -> TextInput:
     if "text" not in table.columns:
         raise DataError(f"data.text is set and the data has no text column; it has {', '.join(table.columns)}")
-    texts = (text for ids in chunks(len(table), _CHUNK) for text in table.rows(ids)["text"])
+    texts = (text for ids in chunks(len(table), _CHUNK) for text in _with_versions(table, ids, pipeline))
     return TextInput(build_tokenizer(asked.tokenizer, texts, asked.vocab_size), asked.max_seq_len)
+
+
+def _with_versions(table: Table, ids: NDArray[np.int64], pipeline: Pipeline) -> Iterator[str]:
+    """The texts of some rows, and versions of each with the words that a lexicon has for theirs."""
+    texts = table.rows(ids)["text"]
+    yield from texts
+    changes = Pipeline(tuple(one for one in pipeline.augmentations if "lexicon" in getattr(one, "needs", ())))
+    if changes.augmentations:
+        for epoch in range(max(1, _VERSIONS // len(table))):
+            words = keys.sample_keys(0, np.full_like(ids, epoch), ids)
+            yield from changes.apply({"text": texts}, words)["text"]

@@ -51,7 +51,7 @@ def prepare_job(spec: TrainSpec, run: Run, home: Path, say: Say = silent) -> Job
     table = source.table("train")
     if not len(table):
         raise DataError(f"data.source {spec.data.source!r} has no training samples")
-    preprocess = build_preprocess(spec.data, source)
+    preprocess = build_preprocess(spec.data, source, Pipeline(tuple(augmentations_of(spec.data.augment, home))))
     return Job(
         spec=spec,
         identity=identity(spec),

@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from dlsvc.augment.pipeline import Pipeline
+from dlsvc.augment.text import RandomDeletion, SynonymReplacement
 from dlsvc.data.codecs import Undecodable
 from dlsvc.data.preprocess import FeatureInput, ImageInput, Preprocess, TextInput, build_preprocess
 from dlsvc.data.source import open_source
-from dlsvc.data.tokenizer import ByteTokenizer, WordTokenizer
+from dlsvc.data.tokenizer import UNK_ID, ByteTokenizer, WordTokenizer
 from dlsvc.errors import DataError
 from dlsvc.spec.schema import DataSpec
 
@@ -119,6 +121,19 @@ def test_catalog_gives_what_the_spec_leaves_out(data_home: Path) -> None:
     asked = {"size": 32, "channels": 3, "mean": [0.5], "std": [0.25]}
     assert built("digits", data_home, image=asked).image == ImageInput(32, 3, (0.5,), (0.25,))
     assert built("emoji", data_home).text is None
+
+
+def test_a_vocabulary_has_the_synonyms_that_augmentations_bring_in(tmp_path: Path) -> None:
+    rows = [json.dumps({"text": "a cat sleeps", "label": row % 2}) for row in range(40)]
+    (tmp_path / "a.jsonl").write_text("\n".join(rows))
+    spec = DataSpec.model_validate({"source": str(tmp_path / "a.jsonl"), "text": {"tokenizer": "word"}})
+    source = open_source(spec, tmp_path)
+    synonyms = SynonymReplacement(alpha=0.4).with_resources({"lexicon": {"cat": ("feline", "tabby")}})
+    plain, wide = (build_preprocess(spec, source, Pipeline(one)).text for one in ((RandomDeletion(),), (synonyms,)))
+    assert plain is not None
+    assert wide is not None
+    assert plain.tokenizer == WordTokenizer(("a", "cat", "sleeps"))
+    assert UNK_ID not in wide.tokenizer.encode("a feline tabby cat")
 
 
 def test_text_without_a_text_column(data_home: Path) -> None:
