@@ -102,13 +102,39 @@ def _application(spec: ServeSpec, home: Path) -> Iterator[str]:
     from serving.app import build_app
 
     app = build_app(spec, home)
-    serve.start(proxy_location="HeadOnly", http_options={"host": spec.host, "port": spec.port})
+    _listen(spec)
     try:
         serve.run(app, name=spec.name, route_prefix="/")
         wait_until_ready(url_of(spec))
         yield url_of(spec)
     finally:
         serve.delete(spec.name)
+
+
+def _listen(spec: ServeSpec) -> None:
+    """Start the cluster's Serve where the spec says. A cluster has one Serve, which keeps the host and port that it was
+    started with; Ray would ignore others with a warning.
+    """
+    import ray
+    from ray import serve
+    from ray.serve.context import _get_global_client
+
+    running = _get_global_client(raise_if_no_controller_running=False)
+    if running is not None:
+        host, port = running.http_config.host, running.http_config.port
+        if (host, port) != (spec.host, spec.port):
+            raise UsageError(
+                f"can't listen on {spec.host}:{spec.port}: this cluster's Serve listens on {host}:{port}; "
+                "serve there, or on a cluster of its own"
+            )
+        return
+    try:
+        serve.start(proxy_location="HeadOnly", http_options={"host": spec.host, "port": spec.port})
+    except ray.exceptions.RayTaskError as error:
+        serve.shutdown()
+        if "bind" not in str(error):
+            raise
+        raise UsageError(f"can't listen on {spec.host}:{spec.port}; choose another port") from error
 
 
 def url_of(spec: ServeSpec) -> str:

@@ -58,10 +58,13 @@ def shell(script: str, folder: Path) -> str:
 
 
 def test_first_steps_and_serving(folder: Path) -> None:
-    first, serve, look = blocks("run")
+    first, serve, near, look = blocks("run")
     assert '"status": "finished"' in shell(first, folder)
     *_, served, predicted = shell(serve, folder).splitlines()
     assert json.loads(served) == json.loads(predicted)["answer"]
+    shell(near, folder)
+    for picture in ("near.png", "plane.png"):
+        assert (folder / picture).stat().st_size > 1000
     assert "augmented.png" in shell(look, folder)
     assert (folder / "augmented.png").stat().st_size > 1000
 

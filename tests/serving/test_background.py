@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,6 +46,13 @@ def test_a_detached_server_answers_behind_haproxy_until_it_is_told_to_stop(
     os.kill(pid, signal.SIGTERM)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert not record.exists()
+
+
+def test_a_taken_port_of_a_running_cluster_is_refused(published: Path, ray_cluster: None) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(UsageError, match=f"can't listen on 127.0.0.1:{port}"):
+            serve_command("test-iris", home=published, port=port)
 
 
 def test_a_model_that_is_not_published_is_refused_at_once(published: Path) -> None:

@@ -7,16 +7,19 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 
 from dlsvc.data.codecs import decode_image
+from dlsvc.errors import UsageError
 from serving.dialects import huggingface
 from serving.predict import answer, predict_command, route
 from serving.predictor import Predictor
+from serving.run import serve_command
 from serving.wire import MAX_BODY_BYTES
-from tests.serving.client import Client, as_json, as_text, chirp, picture
+from tests.serving.client import Client, as_json, as_text, chirp, free_port, picture
 from tests.serving.conftest import MODELS
 
 _CONCURRENT = 32
@@ -191,3 +194,8 @@ def test_a_bad_request_spoils_nobody_elses_answer(client: Client, predictors: di
         assert reply.status == (200 if seed % 2 else 400)
         if seed % 2:
             assert json.loads(reply.body) == json.loads(_offline(predictors["lenet5"], body))
+
+
+def test_a_cluster_serves_on_the_port_that_it_started_with(client: Client, published: Path) -> None:
+    with pytest.raises(UsageError, match=f"this cluster's Serve listens on 127.0.0.1:{urlsplit(client.url).port}"):
+        serve_command("test-iris", home=published, port=free_port())
