@@ -140,7 +140,7 @@ def _format_of_folder(place: Place) -> str:
     if any(name in _SAVED for name in names):
         return "huggingface"
     listed = any(name.split("/")[-1] in METADATA for name in names)
-    found = {kind: place.top(ending) for ending, kind in _OF_SUFFIX.items()}
+    found = {kind: place.top(*_endings(kind)) for kind in _OF_SUFFIX.values()}
     named = [kind for kind, files in found.items() if any(file.startswith("train") for file in files)]
     if named and not listed:
         return named[0]
@@ -149,6 +149,10 @@ def _format_of_folder(place: Place) -> str:
     if alone and not listed and (not any(counts.values()) or alone[0] == "conversations"):
         return alone[0]
     return max(counts, key=lambda kind: counts[kind])
+
+
+def _endings(kind: str) -> tuple[str, ...]:
+    return tuple(ending for ending, of in _OF_SUFFIX.items() if of == kind)
 
 
 def _what(data: DataSpec, place: Place, kind: str) -> Indexed:
@@ -183,7 +187,7 @@ def _splits(kind: str, place: Place) -> Splits:
         return _saved_splits(place)
     if place.is_file:
         return {"train": [place.asked.name]}
-    endings = tuple(ending for ending, of in _OF_SUFFIX.items() if of == kind)
+    endings = _endings(kind)
     files = place.top(*endings)
     found = {split: [name for name in files if name.startswith(split)] for split in ("train", "test")}
     if not found["train"]:
