@@ -18,6 +18,7 @@ from dlsvc.augment.audio import Noise, PitchShift, TimeShift, TimeStretch, Volum
 from dlsvc.augment.registry import resolve
 from dlsvc.augment.vocoder import resampled, stretched
 from dlsvc.errors import DataError, UsageError
+from tests.augment.references import fitted, plain_stretch, sounds
 
 ALL = (Noise(p=1), TimeStretch(p=1), PitchShift(p=1), TimeShift(p=1), TimeShift(wrap=False, p=1), Volume(p=1))
 by_name = pytest.mark.parametrize("augmentation", ALL, ids=lambda one: f"{type(one).__name__}-{vars(one)}"[:60])
@@ -28,41 +29,11 @@ def words(count: int) -> keys.Keys:
     return keys.sample_keys(0, np.zeros_like(ids), ids)
 
 
-def sounds(count: int = 5, length: int = 6000) -> np.ndarray:
-    """Sweeps with an overtone and a little noise, at 16 kHz."""
-    time = np.arange(length) / 16000
-    draw = np.random.default_rng(0).standard_normal((count, length))
-    low = 200 + 60 * np.arange(count)[:, None]
-    voice = 0.3 * np.sin(2 * np.pi * low * time * (1 + 0.2 * time)) + 0.1 * np.sin(2 * np.pi * 3000 * time)
-    return (voice + 0.02 * draw).astype(np.float32)
-
-
-def plain_stretch(sound: np.ndarray, rate: float) -> np.ndarray:
-    """A phase vocoder with angles, in float64, frame by frame: the textbook form (Flanagan and Golden, 1966)."""
-    window, hop = scipy.signal.get_window("hann", 2048), 512
-    padded = np.pad(sound.astype(np.float64), 1024)
-    frames = [np.fft.rfft(window * padded[at : at + 2048]) for at in range(0, len(sound) + 1, hop)]
-    frames += [np.zeros(1025, complex)] * 2
-    phase, found, weight = np.angle(frames[0]), np.zeros(8 * len(padded)), np.zeros(8 * len(padded))
-    for number, place in enumerate(np.arange(0, len(frames) - 2, rate)):
-        early, late = frames[int(place)], frames[int(place) + 1]
-        loud = (1 - place % 1) * np.abs(early) + place % 1 * np.abs(late)
-        found[number * hop :][:2048] += window * np.fft.irfft(loud * np.exp(1j * phase))
-        weight[number * hop :][:2048] += window**2
-        phase = phase + np.angle(late) - np.angle(early)
-    found[weight > 1e-30] /= weight[weight > 1e-30]
-    return fitted(found[1024:][: round(len(sound) / rate)], len(sound))
-
-
-def fitted(sound: np.ndarray, length: int) -> np.ndarray:
-    return np.pad(sound[:length], (0, max(0, length - len(sound))))
-
-
 @pytest.mark.parametrize("rate", [0.5, 0.83, 1.0, 1.31, 2.0])
 def test_stretch_is_the_textbook_vocoder(rate: float) -> None:
     audio = sounds(3)
     found = TimeStretch(rate, rate, p=1).apply_audio(audio, words(3))
-    want = [plain_stretch(sound, rate) for sound in audio]
+    want = [fitted(plain_stretch(sound, rate), 6000) for sound in audio]
     np.testing.assert_allclose(found, want, atol=1e-5)
 
 
