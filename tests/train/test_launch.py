@@ -40,7 +40,7 @@ def calm(home: Path, ray_cluster: None) -> dict[str, Any]:
 def test_result_says_what_outside_checks_read(calm: dict[str, Any], home: Path) -> None:
     assert (calm["status"], calm["steps"], calm["samples_seen"]) == ("finished", 60, 3840)
     assert (calm["world_sizes"], calm["restarts"], calm["feed"]) == ([2], 0, "resident")
-    assert calm["model"].startswith("test-lenet5@")
+    assert calm["model"].startswith("trial-lenet5@")
     assert len(calm["weights_sha256"]) == 64
     assert "<img" in Path(calm["report"]).read_text()
     assert list((home / "runs" / "ray-calm" / "tb").iterdir())

@@ -71,7 +71,7 @@ def spec_of(system: str, **changes: Any) -> TrainSpec:
         "budget": {"steps": 60},
         "batch": {"global_size": 64, "micro_size": 8},
     }
-    body |= {"checkpoint": {"every_steps": 20}, "report": {"every_steps": 5}, "publish": {"name": f"test-{system}"}}
+    body |= {"checkpoint": {"every_steps": 20}, "report": {"every_steps": 5}, "publish": {"name": f"trial-{system}"}}
     body |= {section: dict(value) for section, value in SYSTEMS[system].items()}
     for path, value in changes.items():
         section, _, field = path.partition("__")
