@@ -14,6 +14,7 @@ from dlsvc.spec.document import read
 _METRICS = {
     "classification": "accuracy",
     "reconstruction": "mse",
+    "autoencoding": "mse",
     "adversarial": "discriminator_loss",
     "contrastive": "image_to_text_r1",
 }

@@ -25,7 +25,7 @@ from dlsvc.tasks.base import (
     sample_normal,
 )
 
-_LIKELIHOODS = ("bernoulli", "gaussian")
+LIKELIHOODS = ("bernoulli", "gaussian")
 _NUM_PICTURES = 16
 
 
@@ -41,8 +41,8 @@ class Reconstruction(Task):
     """
 
     def __init__(self, *, likelihood: Literal["bernoulli", "gaussian"] = "bernoulli", beta: float = 1.0) -> None:
-        if likelihood not in _LIKELIHOODS:
-            raise UsageError(f"no likelihood is called {likelihood!r}{did_you_mean(likelihood, _LIKELIHOODS)}")
+        if likelihood not in LIKELIHOODS:
+            raise UsageError(f"no likelihood is called {likelihood!r}{did_you_mean(likelihood, LIKELIHOODS)}")
         self.likelihood = likelihood
         self.beta = beta
         self.latent_dim = 0
@@ -55,7 +55,7 @@ class Reconstruction(Task):
 
     def losses(self, modules: Modules, batch: Batch, phase: str) -> tuple[Losses, Report]:
         outputs = modules["model"](batch["image"], self._noise(batch))
-        reconstruction = self._reconstruction(outputs["reconstruction"], batch["image"]).mean()
+        reconstruction = pixel_loss(outputs["reconstruction"], batch["image"], self.likelihood).mean()
         kl = kl_divergence(outputs["mean"], outputs["logvar"]).mean()
         losses = {"reconstruction_loss": reconstruction, "kl_loss": self.beta * kl}
         return losses, {"kl": kl.detach(), "elbo": -(reconstruction + kl).detach()}
@@ -67,7 +67,7 @@ class Reconstruction(Task):
         squared = (mean_outputs["reconstruction"].float().sigmoid() - image).square().flatten(1).mean(1)
         metrics.add(
             count=len(image),
-            reconstruction=self._reconstruction(outputs["reconstruction"], image).double().sum(),
+            reconstruction=pixel_loss(outputs["reconstruction"], image, self.likelihood).double().sum(),
             kl=kl_divergence(outputs["mean"], outputs["logvar"]).double().sum(),
             squared=squared.double().sum(),
         )
@@ -121,13 +121,14 @@ class Reconstruction(Task):
     def _noise(self, batch: Batch) -> Tensor:
         return sample_normal(batch, "latent", (self.latent_dim,))
 
-    def _reconstruction(self, logits: Tensor, image: Tensor) -> Tensor:
-        """Negative log-likelihood a sample (B,), up to the Gaussian's constant."""
-        if self.likelihood == "bernoulli":
-            pixels = F.binary_cross_entropy_with_logits(logits.float(), image, reduction="none")
-        else:
-            pixels = 0.5 * (logits.float().sigmoid() - image).square()
-        return pixels.flatten(1).sum(1)
+
+def pixel_loss(logits: Tensor, image: Tensor, likelihood: str) -> Tensor:
+    """Negative log-likelihood a sample, (B, C, H, W) -> (B,), up to the Gaussian's constant."""
+    if likelihood == "bernoulli":
+        pixels = F.binary_cross_entropy_with_logits(logits.float(), image, reduction="none")
+    else:
+        pixels = 0.5 * (logits.float().sigmoid() - image).square()
+    return pixels.flatten(1).sum(1)
 
 
 def kl_divergence(mean: Tensor, logvar: Tensor) -> Tensor:

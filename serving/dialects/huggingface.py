@@ -313,6 +313,7 @@ _DIALECTS: Mapping[str, _Dialect] = {
     ),
     "embedding": _Dialect(_read_classification, _write_embedding, ()),
     "reconstruction": _Dialect(_read_reconstruction, _write_image, ("seed", "prompt")),
+    "autoencoding": _Dialect(_read_reconstruction, _write_image, ("prompt",)),
     "adversarial": _Dialect(
         _read_seed,
         _write_image,
