@@ -1,0 +1,69 @@
+"""Our samplers against diffusers' schedulers: the same noise, the same network, the same trajectory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from dlsvc.diffusion import Sampler, kept
+
+diffusers = pytest.importorskip("diffusers", reason="diffusers is the reference, and no dependency of ours")
+
+# Its own way from torch to numpy is one that numpy is about to end.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+_SCHEDULES = {"linear": "linear", "scaled-linear": "scaled_linear", "cosine": "squaredcos_cap_v2"}
+_BETAS = {"linear": (1e-4, 0.02), "scaled-linear": (0.00085, 0.012), "cosine": (1e-4, 0.02)}
+_PREDICTIONS = {"noise": "epsilon", "sample": "sample", "velocity": "v_prediction"}
+
+
+def network(state: Tensor, step: int) -> Tensor:
+    """Any smooth function of the state and the time."""
+    return torch.tanh(0.7 * state + 0.001 * step) * 0.9
+
+
+def scheduler(solver: str, schedule: str, prediction: str) -> Any:
+    low, high = _BETAS[schedule]
+    common = {
+        "beta_schedule": _SCHEDULES[schedule],
+        "beta_start": low,
+        "beta_end": high,
+        "prediction_type": _PREDICTIONS[prediction],
+        "timestep_spacing": "trailing",
+    }
+    if solver == "ddpm":
+        return diffusers.DDPMScheduler(**common, clip_sample=False)
+    if solver == "ddim":
+        return diffusers.DDIMScheduler(**common, clip_sample=False)
+    return diffusers.DPMSolverMultistepScheduler(**common, final_sigmas_type="zero")
+
+
+@pytest.mark.parametrize("schedule", _SCHEDULES)
+def test_schedules_are_equal(schedule: str) -> None:
+    theirs = scheduler("ddpm", schedule, "noise").alphas_cumprod
+    torch.testing.assert_close(kept(schedule).float(), theirs, rtol=2e-5, atol=1e-7)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("steps", [10, 50])
+@pytest.mark.parametrize("prediction", _PREDICTIONS)
+@pytest.mark.parametrize("schedule", ["linear", "scaled-linear"])
+@pytest.mark.parametrize("solver", ["ddpm", "ddim", "dpmpp-2m"])
+def test_trajectories_are_equal(solver: Any, schedule: str, prediction: Any, steps: int) -> None:
+    theirs = scheduler(solver, schedule, prediction)
+    theirs.set_timesteps(steps)
+    noise = torch.randn(4, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    drawn, ours = torch.Generator().manual_seed(1), torch.Generator().manual_seed(1)
+    sampler = Sampler(theirs.alphas_cumprod.double().tolist(), prediction, solver, steps)
+    states = sampler.trajectory(
+        lambda state, step: network(state, step),
+        noise,
+        lambda number: torch.randn(noise.shape, generator=ours, dtype=torch.float64),
+    )
+    state = noise
+    for step, found in zip(theirs.timesteps, states, strict=True):
+        options = {"generator": drawn} if solver == "ddpm" else {}
+        state = theirs.step(network(state, int(step)), step, state, **options).prev_sample
+        torch.testing.assert_close(found, state.double(), rtol=1e-5, atol=1e-5)
