@@ -19,8 +19,10 @@ class FSDPEngine(ShardedEngine):
         module = self.plain[phase.module]
         mesh = self._mesh()
         before = dict(module.named_parameters())
-        # Blocks of a stack are gathered one at a time; the root takes what is left.
-        for block in [child for stack in module.modules() if isinstance(stack, nn.ModuleList) for child in stack]:
+        # Blocks of a stack are gathered one at a time, and inner ones before those around them, as fully_shard asks;
+        # the root takes what is left.
+        stacks = [part for part in module.modules() if isinstance(part, nn.ModuleList)]
+        for block in [child for stack in reversed(stacks) for child in stack]:
             if any(True for _ in block.parameters()):
                 fully_shard(block, mesh=mesh)
         fully_shard(module, mesh=mesh)

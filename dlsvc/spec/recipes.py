@@ -15,6 +15,7 @@ _METRICS = {
     "classification": "accuracy",
     "reconstruction": "mse",
     "autoencoding": "mse",
+    "denoising": "denoising_loss",
     "adversarial": "discriminator_loss",
     "contrastive": "image_to_text_r1",
 }

@@ -305,6 +305,10 @@ _PLURALS = {"image": "images", "audio": "sounds"}
 # The client's parameters that have one value here: it may be named.
 _ONLY: Mapping[str, Any] = {"function_to_apply": "softmax", "normalize": True, "truncate": True}
 
+_GENERATION = _Dialect(
+    _read_seed, _write_image, ("seed", "prompt"), None, 'JSON, such as {"inputs": "", "parameters": {"seed": 0}}'
+)
+
 _DIALECTS: Mapping[str, _Dialect] = {
     "classification": _Dialect(_read_classification, _write_classification, ("top_k",)),
     "audio-classification": _Dialect(_read_sounds, _write_classification, ("top_k",), "audio", "a sound's bytes"),
@@ -314,13 +318,8 @@ _DIALECTS: Mapping[str, _Dialect] = {
     "embedding": _Dialect(_read_classification, _write_embedding, ()),
     "reconstruction": _Dialect(_read_reconstruction, _write_image, ("seed", "prompt")),
     "autoencoding": _Dialect(_read_reconstruction, _write_image, ("prompt",)),
-    "adversarial": _Dialect(
-        _read_seed,
-        _write_image,
-        ("seed", "prompt"),
-        None,
-        'JSON, such as {"inputs": "", "parameters": {"seed": 0}}',
-    ),
+    "adversarial": _GENERATION,
+    "denoising": _GENERATION,
     "contrastive": _Dialect(_read_contrastive, _write_contrastive, ("candidate_labels", "hypothesis_template")),
 }
 

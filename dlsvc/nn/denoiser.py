@@ -1,0 +1,185 @@
+"""The U-Net of diffusion models: residual blocks told the time, self-attention on the small grids.
+
+B batch, C channels, H height, W width, E width of the time's embedding.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dlsvc.errors import UsageError
+from dlsvc.nn.attention import MultiHeadAttention
+
+
+def time_features(step: Tensor, dim: int) -> Tensor:
+    """Cosines and sines of the time at frequencies from 1 down to 1/10,000: (B,) -> (B, dim), as the positions of
+    Vaswani et al. 2017, cosines first.
+    """
+    half = dim // 2
+    frequency = torch.exp(-math.log(10000) * torch.arange(half, device=step.device) / half)
+    angle = step.float()[:, None] * frequency
+    return torch.cat([angle.cos(), angle.sin()], dim=1)
+
+
+def fanned(x: Tensor) -> Tensor:
+    """The input of a part that reads it more than once: what its uses send back is added up here, before it joins what
+    others send. Engines that wrap the part do the same; without it the order of the sum, and so the last bits, would
+    depend on the strategy.
+    """
+    return x.view_as(x)
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions after group norms, the time's embedding added between them (Ho et al. 2020, appendix B)."""
+
+    def __init__(self, in_channels: int, out_channels: int, embed_dim: int, groups: int, dropout: float) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(groups, in_channels, eps=1e-5)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.time = nn.Linear(embed_dim, out_channels)
+        self.norm2 = nn.GroupNorm(groups, out_channels, eps=1e-5)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.shortcut = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        x = fanned(x)
+        hidden = self.conv1(F.silu(self.norm1(x))) + self.time(F.silu(time))[:, :, None, None]
+        hidden = self.conv2(self.dropout(F.silu(self.norm2(hidden))))
+        found: Tensor = self.shortcut(x) + hidden
+        return found
+
+
+class GridAttention(nn.Module):
+    """Every place of a grid attends to every other."""
+
+    def __init__(self, channels: int, head_dim: int, groups: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(groups, channels, eps=1e-5)
+        self.attention = MultiHeadAttention(d_model=channels, num_heads=max(1, channels // head_dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = fanned(x)
+        places = self.norm(x).flatten(2).transpose(1, 2)  # (B, C, H, W) -> (B, HW, C)
+        found: Tensor = x + self.attention(places).transpose(1, 2).reshape(x.shape)
+        return found
+
+
+class Stage(nn.Module):
+    """The blocks of one resolution, each with attention or without."""
+
+    def __init__(
+        self, channels: list[tuple[int, int]], embed_dim: int, head_dim: int | None, groups: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(ResidualBlock(*pair, embed_dim, groups, dropout) for pair in channels)
+        self.attentions = nn.ModuleList(
+            nn.Identity() if head_dim is None else GridAttention(pair[1], head_dim, groups) for pair in channels
+        )
+
+    def forward(self, x: Tensor, time: Tensor, skips: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """The result, and that of each block. `skips`, one a block or none, are read beside the blocks' input."""
+        found = []
+        for place, (block, attention) in enumerate(zip(self.blocks, self.attentions, strict=True)):
+            x = torch.cat([x, skips[place]], dim=1) if skips else x
+            x = attention(block(x, time))
+            found.append(x)
+        return x, found
+
+
+class Middle(nn.Module):
+    """Block, attention, block."""
+
+    def __init__(self, channels: int, embed_dim: int, head_dim: int, groups: int, dropout: float) -> None:
+        super().__init__()
+        self.first = ResidualBlock(channels, channels, embed_dim, groups, dropout)
+        self.attention = GridAttention(channels, head_dim, groups)
+        self.last = ResidualBlock(channels, channels, embed_dim, groups, dropout)
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        found: Tensor = self.last(self.attention(self.first(x, time)), time)
+        return found
+
+
+class Upsample(nn.Module):
+    """Twice the side by repeating, then a convolution: without the checks that strided transposes leave."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return found
+
+
+class DenoisingUNet(nn.Module):
+    """(B, in_channels, H, W) and the time's embedding (B, E) -> (B, out_channels, H, W). Sides are a multiple of
+    2^(stages - 1). `attention` says for each stage whether its blocks attend.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        out_channels: int,
+        widths: tuple[int, ...],
+        attention: tuple[bool, ...],
+        blocks: int,
+        embed_dim: int,
+        head_dim: int,
+        groups: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        if len(attention) != len(widths):
+            raise UsageError(f"attention says yes or no for each of {len(widths)} widths, not {len(attention)}")
+        if any(width % groups for width in widths):
+            raise UsageError(f"every width must be a multiple of groups, {groups}: {widths}")
+        shared = {"embed_dim": embed_dim, "groups": groups, "dropout": dropout}
+        heads = [head_dim if attends else None for attends in attention]
+        self.enter = nn.Conv2d(in_channels, widths[0], 3, padding=1)
+        self.down, self.shrink = nn.ModuleList(), nn.ModuleList()
+        skips, before = [widths[0]], widths[0]
+        for place, width in enumerate(widths):
+            pairs = [(before, width), *[(width, width)] * (blocks - 1)]
+            self.down.append(Stage(pairs, head_dim=heads[place], **shared))  # type: ignore[arg-type]
+            skips += [width] * blocks
+            if place < len(widths) - 1:
+                self.shrink.append(nn.Conv2d(width, width, 3, stride=2, padding=1))
+                skips.append(width)
+            before = width
+        # A block more than on the way down: it takes what came into the stage.
+        self.num_taken = blocks + 1
+        self.middle = Middle(before, embed_dim, head_dim, groups, dropout)
+        self.up, self.grow = nn.ModuleList(), nn.ModuleList()
+        for place, width in reversed(list(enumerate(widths))):
+            pairs = [((before if n == 0 else width) + skips.pop(), width) for n in range(self.num_taken)]
+            self.up.append(Stage(pairs, head_dim=heads[place], **shared))  # type: ignore[arg-type]
+            if place:
+                self.grow.append(Upsample(width))
+            before = width
+        self.norm = nn.GroupNorm(groups, before, eps=1e-5)
+        self.leave = nn.Conv2d(before, out_channels, 3, padding=1)
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        x = self.enter(x)
+        skips = [x]
+        for place, stage in enumerate(self.down):
+            x, found = stage(x, fanned(time), [])
+            skips += found
+            if place < len(self.shrink):
+                x = self.shrink[place](x)
+                skips.append(x)
+        x = self.middle(x, fanned(time))
+        for place, stage in enumerate(self.up):
+            # Wrapped modules get copies of lists, so a stage can't take them off itself.
+            x, _ = stage(x, fanned(time), [skips.pop() for _ in range(self.num_taken)])
+            if place < len(self.grow):
+                x = self.grow[place](x)
+        left: Tensor = self.leave(F.silu(self.norm(x)))
+        return left
