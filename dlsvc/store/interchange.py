@@ -39,8 +39,8 @@ def export_directory(
 ) -> None:
     """Write a model so that the library loads it: `from_pretrained(target)`, or timm's `local-dir:target`."""
     layout = f"{library}/{model}"
-    if layout not in LAYOUTS:
-        known = sorted(name.split("/")[0] for name in LAYOUTS if name.endswith(f"/{model}"))
+    if layout not in _EXPORTS:
+        known = sorted(name.split("/")[0] for name in _EXPORTS if name.endswith(f"/{model}"))
         raise UsageError(f"{model} has no {library} layout; it can be exported to: {', '.join(known) or 'none'}")
     whole = complete_arguments(model, args)
     if layout == "transformers/clip":
