@@ -44,7 +44,7 @@ def test_lite0_names_the_cat_and_the_espresso(lite0: Predictor, photographs: dic
     assert coffee["label_id"] == ESPRESSO
 
 
-def test_lite0_scores_as_published(lite0: Predictor, photographs: dict[str, bytes]) -> None:
+def test_lite0_scores_as_another_implementation(lite0: Predictor, photographs: dict[str, bytes]) -> None:
     """The scores that another implementation gives for the middle squares, resized by cubic interpolation."""
     cat, coffee = lite0.predict([{"image": _middle(photographs[name])} for name in ("chelsea", "coffee")])
     np.testing.assert_allclose(cat["scores"][[285, 282, 281]], (0.385, 0.332, 0.163), atol=0.002)
