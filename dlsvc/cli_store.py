@@ -138,14 +138,21 @@ def models_export(reference: str, target: Path, library: str, as_json: bool) -> 
 
 
 @models.command("import")
-@click.argument("source", metavar="SRC", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("source", metavar="SRC")
 @click.argument("name")
 @json_option
-def models_import(source: Path, name: str, as_json: bool) -> None:
-    """Publish the model of a transformers or timm directory under NAME."""
-    from dlsvc.store.exchange import import_bundle
+def models_import(source: str, name: str, as_json: bool) -> None:
+    """Publish a model under NAME: SRC is a transformers or timm directory, or weights of the catalog, such as
+    efficientnet-lite0."""
+    from dlsvc.data.catalog import trained_weights
+    from dlsvc.store.exchange import import_bundle, import_trained
+    from dlsvc.store.home import home
 
-    found = import_bundle(_models(), source, name)
+    known = trained_weights()
+    if source in known and not Path(source).exists():
+        found = import_trained(_models(), known[source], home(), name)
+    else:
+        found = import_bundle(_models(), Path(source), name)
     answer({"model": found}, as_json, found)
 
 

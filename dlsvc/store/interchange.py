@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dlsvc.errors import DataError, NotFound, Refused, UsageError
 from dlsvc.registry import REQUIRED, Argument, resolve
-from dlsvc.store.keymaps import LAYOUTS, Tensors, export_weights, import_weights
+from dlsvc.store.keymaps import Tensors, export_weights, import_weights
 
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 Args = Mapping[str, Any]
@@ -39,9 +39,9 @@ def export_directory(
 ) -> None:
     """Write a model so that the library loads it: `from_pretrained(target)`, or timm's `local-dir:target`."""
     layout = f"{library}/{model}"
-    if layout not in LAYOUTS:
-        known = sorted(name.split("/")[0] for name in LAYOUTS if name.endswith(f"/{model}"))
-        raise UsageError(f"{model} has no {library} layout; it can be exported to: {', '.join(known) or 'none'}")
+    if layout not in _EXPORTS:
+        known = sorted(name.split("/")[0] for name in _EXPORTS if name.endswith(f"/{model}"))
+        raise UsageError(f"{model} has no {library} directory; it can be exported to: {', '.join(known) or 'none'}")
     whole = complete_arguments(model, args)
     if layout == "transformers/clip":
         whole, weights = _with_readable_eos(whole, weights)
@@ -81,10 +81,10 @@ def layout_of(config: Args) -> str:
     if str(config.get("architecture", "")).startswith("vit_"):
         return "timm/vit"
     layout = f"transformers/{config.get('model_type')}"
-    if layout in LAYOUTS:
+    if layout in _IMPORTS:
         return layout
     kind = config.get("model_type") or config.get("architecture")
-    raise DataError(f"models of type {kind!r} can't be imported; known: {', '.join(sorted(LAYOUTS))}")
+    raise DataError(f"models of type {kind!r} can't be imported; known: {', '.join(sorted(_IMPORTS))}")
 
 
 def complete_arguments(model: str, args: Args) -> dict[str, Any]:

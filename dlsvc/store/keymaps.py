@@ -66,6 +66,17 @@ def optional(*rules: Rule) -> tuple[Rule, ...]:
     return tuple(Rule(rule.theirs, rule.ours, rule.lead, True) for rule in rules)
 
 
+def batch_norm(theirs: str, ours: str) -> tuple[Rule, ...]:
+    """What a batch norm learns, and what it counts."""
+    parts = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    return tuple(Rule(f"{theirs}.{part}", (f"{ours}.{part}",)) for part in parts)
+
+
+def kernel(theirs: str, ours: str) -> Rule:
+    """The weight of a convolution without bias."""
+    return Rule(f"{theirs}.weight", (f"{ours}.weight",))
+
+
 def _clip_blocks(theirs: str, ours: str) -> tuple[Rule, ...]:
     """A stack of blocks as transformers' CLIP names them; both towers are alike."""
     return (
@@ -138,10 +149,119 @@ _TRANSFORMERS_CLIP = Layout(
     ignored=(r"(text|vision)_model\.embeddings\.position_ids",),
 )
 
+_TIMM_VGG = Layout(
+    rules=(
+        # One sequence there too. Which places in it hold what depends on whether there are norms.
+        *optional(*pair("features.{n}", "features.{n}")),
+        *optional(*batch_norm("features.{n}", "features.{n}")[2:]),
+        *pair("pre_logits.fc1", "fc1"),
+        *pair("pre_logits.fc2", "fc2"),
+        *pair("head.fc", "head"),
+    ),
+)
+
+
+def _resnet_stage(stage: int) -> tuple[Rule, ...]:
+    theirs, ours = f"layer{stage + 1}.{{n}}", f"stages.{stage}.{{n}}"
+    return (
+        kernel(f"{theirs}.conv1", f"{ours}.conv1"),
+        *batch_norm(f"{theirs}.bn1", f"{ours}.norm1"),
+        kernel(f"{theirs}.conv2", f"{ours}.conv2"),
+        *batch_norm(f"{theirs}.bn2", f"{ours}.norm2"),
+        # A bottleneck's.
+        *optional(kernel(f"{theirs}.conv3", f"{ours}.conv3"), *batch_norm(f"{theirs}.bn3", f"{ours}.norm3")),
+        # Only where the shape changes.
+        *optional(
+            kernel(f"{theirs}.downsample.0", f"{ours}.shortcut.0"),
+            *batch_norm(f"{theirs}.downsample.1", f"{ours}.shortcut.1"),
+        ),
+    )
+
+
+_TIMM_RESNET = Layout(
+    rules=(
+        kernel("conv1", "conv1"),
+        *batch_norm("bn1", "norm1"),
+        *(rule for stage in range(4) for rule in _resnet_stage(stage)),
+        *pair("fc", "head"),
+    ),
+)
+
+
+def _timm_efficientnet_block(theirs: str, ours: str, *, expands: bool) -> tuple[Rule, ...]:
+    """Without an expansion, what follows it is counted from 1 there."""
+    first, name = (2, "conv_pwl") if expands else (1, "conv_pw")
+    expansion = (
+        kernel(f"{theirs}.conv_pw", f"{ours}.expand.conv"),
+        *batch_norm(f"{theirs}.bn1", f"{ours}.expand.norm"),
+    )
+    return (
+        *(expansion if expands else ()),
+        kernel(f"{theirs}.conv_dw", f"{ours}.depthwise.conv"),
+        *batch_norm(f"{theirs}.bn{first}", f"{ours}.depthwise.norm"),
+        *optional(*pair(f"{theirs}.se.conv_reduce", f"{ours}.squeeze.reduce")),
+        *optional(*pair(f"{theirs}.se.conv_expand", f"{ours}.squeeze.expand")),
+        kernel(f"{theirs}.{name}", f"{ours}.project"),
+        *batch_norm(f"{theirs}.bn{first + 1}", f"{ours}.norm"),
+    )
+
+
+_TIMM_EFFICIENTNET = Layout(
+    rules=(
+        kernel("conv_stem", "stem.conv"),
+        *batch_norm("bn1", "stem.norm"),
+        *_timm_efficientnet_block("blocks.0.{n}", "stages.0.{n}", expands=False),
+        *(
+            rule
+            for stage in range(1, 7)
+            for rule in _timm_efficientnet_block(f"blocks.{stage}.{{n}}", f"stages.{stage}.{{n}}", expands=True)
+        ),
+        kernel("conv_head", "last.conv"),
+        *batch_norm("bn2", "last.norm"),
+        *pair("classifier", "head"),
+    ),
+)
+
+
+def _efficientnet_pytorch_block(number: int, ours: str) -> tuple[Rule, ...]:
+    theirs, expands = f"_blocks.{number}", number > 0
+    expansion = (
+        kernel(f"{theirs}._expand_conv", f"{ours}.expand.conv"),
+        *batch_norm(f"{theirs}._bn0", f"{ours}.expand.norm"),
+    )
+    return (
+        *(expansion if expands else ()),
+        kernel(f"{theirs}._depthwise_conv", f"{ours}.depthwise.conv"),
+        *batch_norm(f"{theirs}._bn1", f"{ours}.depthwise.norm"),
+        *optional(*pair(f"{theirs}._se_reduce", f"{ours}.squeeze.reduce")),
+        *optional(*pair(f"{theirs}._se_expand", f"{ours}.squeeze.expand")),
+        kernel(f"{theirs}._project_conv", f"{ours}.project"),
+        *batch_norm(f"{theirs}._bn2", f"{ours}.norm"),
+    )
+
+
+# Blocks are numbered through there; these are Lite0's and B0's.
+_BLOCKS_A_STAGE = (1, 2, 2, 3, 3, 4, 1)
+_BLOCKS = [f"stages.{stage}.{place}" for stage, count in enumerate(_BLOCKS_A_STAGE) for place in range(count)]
+_EFFICIENTNET_PYTORCH = Layout(
+    rules=(
+        kernel("_conv_stem", "stem.conv"),
+        *batch_norm("_bn0", "stem.norm"),
+        *(rule for number, ours in enumerate(_BLOCKS) for rule in _efficientnet_pytorch_block(number, ours)),
+        kernel("_conv_head", "last.conv"),
+        *batch_norm("_bn1", "last.norm"),
+        *pair("_fc", "head"),
+    ),
+)
+
 LAYOUTS: dict[str, Layout] = {
     "transformers/vit": _TRANSFORMERS_VIT,
     "transformers/clip": _TRANSFORMERS_CLIP,
     "timm/vit": _TIMM_VIT,
+    "timm/vgg16": _TIMM_VGG,
+    "timm/resnet34": _TIMM_RESNET,
+    "timm/efficientnet": _TIMM_EFFICIENTNET,
+    "efficientnet-pytorch/efficientnet": _EFFICIENTNET_PYTORCH,
 }
 
 
@@ -159,7 +279,9 @@ def import_weights(layout: str, tensors: Mapping[str, Tensor]) -> Tensors:
         name = _numbered(rule.theirs, layer)
         if name in kept:
             used.add(name)
-            parts = _reshaped(kept[name], rule.lead).chunk(len(rule.ours))
+            whole = _reshaped(kept[name], rule.lead)
+            # A counter has no axis to be cut along.
+            parts = whole.chunk(len(rule.ours)) if len(rule.ours) > 1 else (whole,)
             found |= {_numbered(ours, layer): part.contiguous() for ours, part in zip(rule.ours, parts, strict=True)}
         elif not rule.is_optional:
             missing.append(name)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dlsvc.data.catalog import trained_weights
 from dlsvc.errors import NotFound
 from dlsvc.spec.load import load_kind
 from dlsvc.spec.recipes import recipes
 from dlsvc.spec.schema import TrainSpec
+from dlsvc.store.exchange import import_trained
 from dlsvc.store.home import home as home_of
 from dlsvc.store.models import ModelStore
 
 
 def settle_needs(spec: TrainSpec, *, make: bool, address: str | None) -> list[str]:
     """Check that every bundle of `init_from` is published; with `make`, train the recipe of each missing one first.
+    Trained weights of the catalog are pulled and published under their own name, as data sets are pulled.
 
     Raises NotFound with the command that makes a missing one. Returns what was made.
     """
@@ -23,6 +26,9 @@ def settle_needs(spec: TrainSpec, *, make: bool, address: str | None) -> list[st
         try:
             store.resolve(reference)
         except NotFound as error:
+            if reference in trained_weights():
+                made.append(import_trained(store, trained_weights()[reference], home_of(spec.storage), reference))
+                continue
             recipe = recipe_of(reference.partition("@")[0])
             if recipe is None:
                 raise NotFound(f"init_from: {error}; no recipe publishes it") from error

@@ -13,12 +13,15 @@ from dlsvc.errors import UsageError
 from dlsvc.models.audio_cnn import AudioCNN
 from dlsvc.models.audio_transformer import AudioTransformer
 from dlsvc.models.clip import CLIP, TextArgs
+from dlsvc.models.efficientnet import EfficientNet
 from dlsvc.models.gan import GAN
 from dlsvc.models.lenet5 import LeNet5
 from dlsvc.models.mlp import MLP
 from dlsvc.models.perceptron import Perceptron
+from dlsvc.models.resnet34 import ResNet34
 from dlsvc.models.text_classifier import TextClassifier
 from dlsvc.models.vae import VAE
+from dlsvc.models.vgg16 import VGG16
 from dlsvc.models.vit import ViT
 from tests.models.every import build
 
@@ -41,6 +44,54 @@ def test_lenet5_has_the_papers_shape() -> None:
     # 156 + 2,416 + 48,120 + 10,164 + 850: C3 is fully connected here, not by the paper's table I.
     assert _size(LeNet5()) == 61_706
     assert _size(LeNet5(image_size=28)) == 61_706
+
+
+@pytest.mark.parametrize(
+    ("kind", "args", "size"),
+    [
+        (VGG16, {}, 138_357_544),
+        (VGG16, {"batch_norm": True}, 138_365_992),
+        (ResNet34, {}, 21_797_672),
+        (ResNet34, {"layers": (2, 2, 2, 2)}, 11_689_512),
+        (ResNet34, {"block": "bottleneck"}, 25_557_032),
+        (EfficientNet, {}, 4_652_008),
+        (EfficientNet, {"family": "b"}, 5_288_548),
+        (EfficientNet, {"family": "b", "width_factor": 1.1, "depth_factor": 1.2}, 9_109_994),
+        # Lite4: stem, head and the first and last stages' depth aren't scaled.
+        (EfficientNet, {"width_factor": 1.4, "depth_factor": 1.8}, 13_006_568),
+    ],
+)
+def test_convolutional_networks_have_the_published_sizes(kind: Any, args: dict[str, Any], size: int) -> None:
+    with torch.device("meta"):
+        assert _size(kind(**args)) == size
+
+
+@pytest.mark.parametrize(
+    ("model", "image_size", "dim"),
+    [
+        (VGG16(image_size=32, base_channels=2, hidden_dim=6, num_classes=5), 32, 6),
+        (VGG16(image_size=70, base_channels=2, hidden_dim=6, num_classes=5, batch_norm=True), 70, 6),
+        (ResNet34(image_size=28, base_channels=2, stem="small", num_classes=5), 28, 16),
+        (ResNet34(image_size=28, base_channels=2, block="bottleneck", num_classes=5), 28, 64),
+        (EfficientNet(image_size=33, width_factor=0.25, num_classes=5), 33, 1280),
+        (EfficientNet(image_size=28, family="b", width_factor=0.25, num_classes=5), 28, 320),
+    ],
+)
+def test_convolutional_networks_encode_and_classify(model: Any, image_size: int, dim: int) -> None:
+    image = torch.randn(2, 3, image_size, image_size)
+    assert model.encode(image).shape == (2, dim)
+    assert model(image).shape == (2, 5)
+    with pytest.raises(UsageError, match=rf"\(16, 16\), the model's image_size is {image_size}"):
+        model(torch.randn(2, 3, 16, 16))
+
+
+def test_the_small_stem_keeps_the_side() -> None:
+    image = torch.randn(1, 3, 28, 28)
+    sides = {}
+    for stem in ("small", "paper"):
+        model = ResNet34(image_size=28, base_channels=2, stem=stem)
+        sides[stem] = model.pool(model.conv1(image)).shape[-1]
+    assert sides == {"small": 28, "paper": 7}
 
 
 def test_vit_b16_has_the_papers_size() -> None:
@@ -181,6 +232,8 @@ def test_no_parameter_is_a_scalar() -> None:
     ("kind", "args", "message"),
     [
         (LeNet5, {"image_size": 8}, "at least 12, not 8"),
+        (VGG16, {"image_size": 28}, "at least 32, not 28"),
+        (ResNet34, {"layers": (2, 0)}, r"at least one block a stage, not \(2, 0\)"),
         (AudioCNN, {"num_bins": 8}, "8 bins can't be halved 4 times"),
         (AudioTransformer, {"num_bins": 8}, "8 x 1024 holds no patch of 16"),
         (ViT, {"image_size": 30}, "multiple of patch_size 16"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,17 @@ from dlsvc.store.interchange import complete_arguments, export_directory, import
 from dlsvc.store.keymaps import LAYOUTS, export_weights, import_weights
 
 every_layout = pytest.mark.parametrize("layout", sorted(LAYOUTS))
+every_directory = pytest.mark.parametrize("layout", ["timm/vit", "transformers/clip", "transformers/vit"])
+# Layouts that number what the tiny model has too few of.
+_SIZES: dict[str, dict[str, Any]] = {
+    "timm/resnet34": {"layers": (1, 2, 1, 1)},
+    "efficientnet-pytorch/efficientnet": {"depth_factor": 1.0},
+}
 
 
 def _state(layout: str, **changes: Any) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     name = layout.split("/")[1]
-    args = {**resolve("model", name).options["tiny"], **changes}
+    args = {**resolve("model", name).options["tiny"], **_SIZES.get(layout, {}), **changes}
     torch.manual_seed(0)
     return args, build_model({"name": name, "args": args}).state_dict()
 
@@ -42,14 +49,16 @@ def test_map_load_map_gives_the_same_bytes(layout: str) -> None:
 def test_missing_and_left_over_names_are_listed(layout: str) -> None:
     _, state = _state(layout)
     theirs = export_weights(layout, state)
-    gone = next(name for name in theirs if "norm1.weight" in name or "layernorm_before.weight" in name)
+    first = ("norm1.weight", "layernorm_before.weight", "bn1.weight", "pre_logits.fc1.weight", "_bn1.weight")
+    gone = next(name for name in theirs if name.endswith(first))
     spoilt = {name: value for name, value in theirs.items() if name != gone} | {"stray.weight": torch.zeros(1)}
-    with pytest.raises(DataError, match="it lacks: .*norm.*nothing takes: stray.weight"):
+    with pytest.raises(DataError, match=f"it lacks: {re.escape(gone)}.*nothing takes: stray.weight"):
         import_weights(layout, spoilt)
     with pytest.raises(DataError, match="nothing takes: stray"):
         export_weights(layout, {**state, "stray": torch.zeros(1)})
-    with pytest.raises(DataError, match="it lacks: logit_scale|it lacks: norm.bias"):
-        export_weights(layout, {name: v for name, v in state.items() if name not in ("logit_scale", "norm.bias")})
+    needed = ("logit_scale", "norm.bias", "head.weight")
+    with pytest.raises(DataError, match="it lacks: logit_scale|it lacks: norm.bias|it lacks: head.weight"):
+        export_weights(layout, {name: value for name, value in state.items() if name not in needed})
 
 
 def test_a_gap_in_the_layers_is_an_error() -> None:
@@ -57,6 +66,14 @@ def test_a_gap_in_the_layers_is_an_error() -> None:
     theirs = export_weights("timm/vit", state)
     with pytest.raises(DataError, match="it lacks: blocks.0"):
         import_weights("timm/vit", {name: value for name, value in theirs.items() if "blocks.0." not in name})
+
+
+def test_lite0_is_numbered_through_from_stem_to_head() -> None:
+    _, state = _state("efficientnet-pytorch/efficientnet", family="lite")
+    theirs = export_weights("efficientnet-pytorch/efficientnet", state)
+    assert torch.equal(theirs["_blocks.0._bn1.weight"], state["stages.0.0.depthwise.norm.weight"])
+    assert torch.equal(theirs["_blocks.15._project_conv.weight"], state["stages.6.0.project.weight"])
+    assert not [name for name in theirs if name.startswith("_blocks.0._expand") or "_se_" in name]
 
 
 def test_timm_fuses_query_key_and_value_in_this_order() -> None:
@@ -73,7 +90,7 @@ def test_a_body_without_its_prefix_and_with_a_pooler_is_read() -> None:
     assert sorted(import_weights("transformers/vit", bare)) == sorted(state)
 
 
-@every_layout
+@every_directory
 def test_directory_round_trip_builds_the_same_model(layout: str, tmp_path: Path) -> None:
     library, name = layout.split("/")
     changes: dict[str, Any] = {"classes": ("a", "b", "c")} if name == "vit" else {"classes": ()}
@@ -113,6 +130,10 @@ def test_unusable_sources_and_targets_are_refused(tmp_path: Path) -> None:
         export_directory(tmp_path, "timm", "vit", args=args, weights=state)
     with pytest.raises(Refused, match="norm_eps"):
         export_directory(tmp_path / "new", "timm", "vit", args={**args, "norm_eps": 1e-5}, weights=state)
+    args, state = _state("timm/resnet34")
+    with pytest.raises(UsageError, match="resnet34 has no timm directory; it can be exported to: none"):
+        export_directory(tmp_path / "new", "timm", "resnet34", args=args, weights=state)
+    args, state = _state("timm/vit")
     with pytest.raises(UsageError, match="can be exported to: timm, transformers"):
         export_directory(tmp_path / "new", "keras", "vit", args=args, weights=state)
     with pytest.raises(UsageError, match="did you mean"):

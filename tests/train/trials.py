@@ -19,6 +19,20 @@ SYSTEMS: dict[str, dict[str, Any]] = {
         "model": {"name": "lenet5", "args": {"image_size": 16}},
         "data": {"source": "digits", "image": {"size": 16}},
     },
+    "resnet34": {
+        "model": {
+            "name": "resnet34",
+            "args": {
+                "image_size": 16,
+                "in_channels": 1,
+                "num_classes": 10,
+                "layers": (1, 2),
+                "base_channels": 4,
+                "stem": "small",
+            },
+        },
+        "data": {"source": "digits", "image": {"size": 16}},
+    },
     "vit": {
         "model": {
             "name": "vit",
