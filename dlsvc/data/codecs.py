@@ -123,6 +123,34 @@ def flatten(image: Image.Image, channels: int) -> Image.Image:
     return image.convert("RGB")
 
 
+def decode_mask(data: bytes | Pixels, size: int) -> Pixels:
+    """A mask as uint8 class numbers (size, size), from an encoded file whose pixels (or palette places) they are, or
+    from an array (H, W). Resized by the nearest pixel: between two classes there is no third. Raises Undecodable.
+    """
+    if isinstance(data, np.ndarray):
+        return _sized_mask(Image.fromarray(np.ascontiguousarray(data)), size)
+    _check_readable(data)
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG", "GIF", "BMP")) as image:
+            _check_size(image.size)
+            _check_whole(data)
+            if image.mode not in ("1", "L", "P"):
+                raise Undecodable(f"a mask must have one number of 8 bits a pixel, not {image.mode}")
+            return _sized_mask(image, size)
+    except Undecodable:
+        raise
+    except _BOMB as error:
+        raise Undecodable(f"more than {MAX_MEGAPIXELS} megapixels") from error
+    except (*_DAMAGED, struct.error, zlib.error) as error:
+        raise Undecodable(f"damaged mask: {error}") from error
+
+
+def _sized_mask(image: Image.Image, size: int) -> Pixels:
+    if image.size != (size, size):
+        image = image.resize((size, size), Image.Resampling.NEAREST)
+    return np.asarray(image).astype(np.uint8)
+
+
 def resize_pixels(pixels: Pixels, channels: int, size: int) -> Pixels:
     """A raw image (H, W) or (H, W, 1 | 3 | 4) as (size, size, channels)."""
     squeezed = pixels[..., 0] if pixels.ndim == 3 and pixels.shape[-1] == 1 else pixels

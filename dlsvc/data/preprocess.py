@@ -1,7 +1,8 @@
 """From raw rows to a batch, in one way for training, evaluation and serving; its state goes into the bundle as JSON.
 
 Shapes: B samples, images (B, H, W, C) uint8 until `finish` makes them (B, C, H, W) float32; F features; T tokens;
-sounds (B, N) float32 until `finish` makes them spectrograms (B, 1, M, T) float32.
+sounds (B, N) float32 until `finish` makes them spectrograms (B, 1, M, T) float32; masks (B, H, W) uint8 class numbers
+until `finish` makes them int64.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from dlsvc.augment import keys
 from dlsvc.augment.pipeline import Pipeline
 from dlsvc.data.audio_input import AudioInput, fit_audio
-from dlsvc.data.codecs import Pixels, Undecodable, decode_image, resize_pixels
+from dlsvc.data.codecs import Pixels, Undecodable, decode_image, decode_mask, resize_pixels
 from dlsvc.data.source import Source
 from dlsvc.data.table import Table, chunks
 from dlsvc.data.tokenizer import Tokenizer, build_tokenizer, encode_batch, tokenizer_from_json
@@ -140,6 +141,9 @@ class Preprocess:
         bad: list[BadRow] = []
         if self.image is not None:
             arrays["image"], bad = self._images(_column(rows, "image"), rows.get("uri"))
+            if "mask" in rows:
+                arrays["mask"], unmasked = self._masks(rows["mask"], rows.get("uri"))
+                bad = [*bad, *unmasked]
         if self.features is not None:
             arrays["features"] = _column(rows, "features")
         if self.text is not None:
@@ -159,12 +163,14 @@ class Preprocess:
 
     def finish(self, samples: Mapping[str, Any]) -> Arrays:
         """Samples, perhaps augmented, as a batch: images normalised, features standardised, texts as tokens, sounds as
-        spectrograms, the rest as it is.
+        spectrograms, masks as int64, the rest as it is.
         """
         batch = dict(samples)
         # What augmentations made comes normalised, since they do it in the same pass.
         if self.image is not None and "image" in batch and batch["image"].dtype == np.uint8:
             batch["image"] = self.image.normalise(batch["image"])
+        if "mask" in batch:
+            batch["mask"] = batch["mask"].astype(np.int64)
         if self.text is not None and "text" in batch:
             batch |= self.text.encode(batch.pop("text"))
         if self.audio is not None and "audio" in batch:
@@ -224,6 +230,18 @@ class Preprocess:
                 return whole, []
         found = np.zeros((len(images), size, size, channels), np.uint8)
         return found, _decode_into(found, images, uris, self.image.decode)
+
+    def _masks(self, masks: Any, uris: Sequence[str] | None) -> tuple[Pixels, list[BadRow]]:
+        assert self.image is not None
+        found = np.zeros((len(masks), self.image.size, self.image.size), np.uint8)
+        return found, _decode_into(found, masks, uris, self._mask)
+
+    def _mask(self, mask: bytes | Pixels) -> Pixels:
+        assert self.image is not None
+        found = decode_mask(mask, self.image.size)
+        if self.classes and found.max() >= len(self.classes):
+            raise Undecodable(f"the mask holds class {found.max()}, and there are {len(self.classes)}, from 0 on")
+        return found
 
     def _labels(self, labels: NDArray[np.int64]) -> NDArray[np.int64]:
         return labels if self.positive is None else (labels == self.positive).astype(np.int64)

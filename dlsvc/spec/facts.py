@@ -134,7 +134,7 @@ def model_fits_the_data(spec: TrainSpec) -> Found:
     args = signature(model).complete(spec.model.args)
     sizes = _image_facts(spec, entry)
     yield from _sound_fits(args, spec)
-    if "label" in task.options.get("reads", ()) and (classes := _num_classes(spec, entry)):
+    if {"label", "mask"} & set(task.options.get("reads", ())) and (classes := _num_classes(spec, entry)):
         yield from _differs(args, "num_classes", *classes)
     for name, (value, where) in sizes.items():
         yield from _differs(args, name, value, where)

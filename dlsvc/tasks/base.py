@@ -5,7 +5,8 @@ need to know without torch: `@register_task("name", phases=(...), reads=(...), c
 
 Batch keys: `image` (B, C, H, W) float32; `features` (B, F) float32; `spectrogram` (B, 1, M, T) float32; `label` (B,)
 int64; `target` (B, K) float32 class probabilities where labels are mixed; `tokens` (B, T) int64; `attention_mask`
-(B, T) bool, True = keep; `id` (B,) int64; `key` (B,) int64, the bits of the sample's 64-bit random key (see
+(B, T) bool, True = keep; `mask` (B, H, W) int64 class numbers;
+`id` (B,) int64; `key` (B,) int64, the bits of the sample's 64-bit random key (see
 augment/keys.py).
 """
 
@@ -155,6 +156,12 @@ def dummy_samples(num_samples: int) -> Batch:
     ids = np.arange(num_samples, dtype=np.int64)
     words = keys.sample_keys(0, np.zeros_like(ids), ids)
     return {"id": torch.from_numpy(ids), "key": torch.from_numpy(words.view(np.int64))}
+
+
+def stretched(images: Tensor) -> Tensor:
+    """Normalised images (B, C, H, W) to [0, 1], each by its own range: a task doesn't know the mean and deviation."""
+    low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
+    return (images - low) / (high - low).clamp(min=1e-6)
 
 
 def as_pictures(images: Tensor) -> np.ndarray:

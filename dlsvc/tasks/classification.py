@@ -23,6 +23,7 @@ from dlsvc.tasks.base import (
     as_pictures,
     dummy_samples,
     model_inputs,
+    stretched,
 )
 
 # Top-5 accuracy says something from six classes on.
@@ -87,7 +88,7 @@ class Classification(Task):
         scores, guess = _logits(modules, batch).softmax(1).max(1)
         wrong = torch.nonzero(guess != batch["label"]).flatten()
         worst = wrong[scores[wrong].argsort(descending=True)][:_NUM_PICTURES]
-        return {"confident_mistakes": as_pictures(_stretched(batch["image"][worst]))} if len(worst) else {}
+        return {"confident_mistakes": as_pictures(stretched(batch["image"][worst]))} if len(worst) else {}
 
     def dummy_batch(self, num_samples: int, model_args: Mapping[str, Any]) -> Batch:
         label = torch.randint(0, int(model_args["num_classes"]), (num_samples,))
@@ -104,12 +105,6 @@ def _macro_f1(sums: Mapping[str, np.ndarray]) -> float:
     """The mean over classes that occur or were guessed of 2 TP / (actual + guessed)."""
     total = sums["actual"] + sums["guessed"]
     return float((2 * sums["correct"][total > 0] / total[total > 0]).mean())
-
-
-def _stretched(images: Tensor) -> Tensor:
-    """Normalised images (B, C, H, W) to [0, 1], each by its own range: the task doesn't know the mean and deviation."""
-    low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
-    return (images - low) / (high - low).clamp(min=1e-6)
 
 
 def _dummy_input(num_samples: int, model_args: Mapping[str, Any]) -> Batch:

@@ -13,6 +13,7 @@ into JSON or a PNG. Nothing here knows HTTP, so that `dlsvc predict` gives the s
     embedding            an image, or rows of features                                          embeddings
     reconstruction       an image; or none                none; or seed                         PNG
     adversarial          none                             seed                                  PNG
+    segmentation         an image                         threshold, subtask: semantic          [{label, score, mask}]
 
 `inputs` of a request with a seed is a prompt to the client's methods, and these models read none: it may be anything.
 """
@@ -250,6 +251,35 @@ def _write_classification(asked: Request, predictions: Sequence[Prediction], cla
     return Answer(rows[0] if asked.single else rows)
 
 
+def _read_segmentation(inputs: Any, parameters: Mapping[str, Any]) -> Read:
+    """One image."""
+    _threshold(parameters)
+    return [_image(inputs)], True
+
+
+def _threshold(parameters: Mapping[str, Any]) -> float:
+    value = parameters.get("threshold", 0)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
+        raise UsageError('"threshold" must be a number from 0 to 1')
+    return float(value)
+
+
+def _write_segmentation(asked: Request, predictions: Sequence[Prediction], classes: Sequence[str]) -> Answer:
+    """A segment for every class that is there, in the classes' order: its pixels white in a PNG of the model's own
+    size, and their mean probability for its score.
+    """
+    (prediction,) = predictions
+    labels, scores, least = prediction["mask"], _finite(prediction["score"]), _threshold(asked.parameters)
+    found = []
+    for label in np.unique(labels).tolist():
+        inside = labels == label
+        score = float(scores[inside].mean())
+        if score >= least:
+            mask = as_text(encode_png(inside.astype(np.uint8) * 255))
+            found.append({"label": classes[label] if classes else str(label), "score": score, "mask": mask})
+    return Answer(found)
+
+
 def _write_image(asked: Request, predictions: Sequence[Prediction], classes: Sequence[str]) -> Answer:
     (prediction,) = predictions
     image = _finite(prediction["image" if "image" in prediction else "reconstruction"])  # (H, W, C) in [0, 1]
@@ -303,7 +333,7 @@ class _Dialect:
 _PLURALS = {"image": "images", "audio": "sounds"}
 
 # The client's parameters that have one value here: it may be named.
-_ONLY: Mapping[str, Any] = {"function_to_apply": "softmax", "normalize": True, "truncate": True}
+_ONLY: Mapping[str, Any] = {"function_to_apply": "softmax", "normalize": True, "truncate": True, "subtask": "semantic"}
 
 _GENERATION = _Dialect(
     _read_seed, _write_image, ("seed", "prompt"), None, 'JSON, such as {"inputs": "", "parameters": {"seed": 0}}'
@@ -320,6 +350,7 @@ _DIALECTS: Mapping[str, _Dialect] = {
     "autoencoding": _Dialect(_read_reconstruction, _write_image, ("prompt",)),
     "adversarial": _GENERATION,
     "denoising": _GENERATION,
+    "segmentation": _Dialect(_read_segmentation, _write_segmentation, ("threshold",)),
     "contrastive": _Dialect(_read_contrastive, _write_contrastive, ("candidate_labels", "hypothesis_template")),
 }
 

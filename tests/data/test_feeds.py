@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dlsvc.data.feed_resident import Round
@@ -91,6 +92,27 @@ def test_stream_gives_the_plan(world_size: int, start: int, job: Job, planned: D
     assert sum(map(len, parts)) == 8 * (STEPS - start)
     merged = functools.reduce(lambda one, two: one | two, parts)
     assert merged == {place: digest for place, digest in planned.items() if place[0] >= start}
+
+
+def test_masks_are_equal_in_both_feeds_and_follow_their_images(home: Path, ray_cluster: None) -> None:
+    spec, run = open_run(spec_of("unet", budget__steps=STEPS), "mask-feeds", home)
+    job = prepare_job(spec, run, home)
+    rounds = list(resident(open_source(spec.data, home).table("train"), job, 0, 0, 1))
+    planned = digests(iter(rounds))
+    assert digests(stream_feed(streams(job, 1)[0], 0)) == planned
+    image, mask = (np.concatenate([arrays[name] for _, _, arrays in rounds if arrays]) for name in ("image", "mask"))
+    assert mask.dtype == np.int64
+    assert mask.shape == (STEPS * 64, 16, 16)
+    # Nuclei are bright: a mask that stayed while its image turned would lie on the dark ground, too.
+    bright = image[:, 0]
+    inside = np.array(
+        [
+            one[seen == 1].mean() - one[seen == 0].mean()
+            for one, seen in zip(bright, mask, strict=True)
+            if 0 < seen.sum() < seen.size
+        ]
+    )
+    assert (inside > 0).mean() > 0.99
 
 
 def test_stream_gives_the_plan_after_an_actor_is_killed(job: Job, planned: Digests, tmp_path: Path) -> None:

@@ -30,6 +30,13 @@ _SPECS: dict[str, dict[str, Any]] = {
         "model": {"name": "audio_cnn", "args": {"num_bins": 16, "channels": [4, 8], "num_classes": 5}},
         "data": {"source": "asterisk", "limit": 20, "audio": {"sample_rate": 8000, "seconds": 1, "bins": 16}},
     },
+    "nuclei": {
+        "model": {
+            "name": "unet",
+            "args": {"image_size": 64, "base_channels": 4, "depth": 2, "padding": "same", "batch_norm": True},
+        },
+        "data": {"source": "nuclei"},
+    },
     "glosses": {
         "model": {"name": "text_classifier", "args": {"d_model": 16, "num_layers": 1, "num_classes": 4}},
         "data": {"source": "wordnet", "limit": 400, "text": {"tokenizer": "word"}},

@@ -24,6 +24,19 @@ def test_image_classification(client: Client, predictors: dict[str, Predictor]) 
     assert few == found[:2]
 
 
+def test_image_segmentation(client: Client, predictors: dict[str, Predictor]) -> None:
+    (expected,) = predictors["nuclei"].predict([{"image": picture(0)}])
+    model = _model(client, "nuclei")
+    found = model.image_segmentation(picture(0))
+    present = np.unique(expected["mask"])
+    assert [row.label for row in found] == [("background", "nucleus")[place] for place in present]
+    for row, place in zip(found, present, strict=True):
+        inside = expected["mask"] == place
+        assert np.array_equal(np.asarray(row.mask) == 255, inside)
+        assert row.score == expected["score"][inside].astype(float).mean()
+    assert model.image_segmentation(picture(0), threshold=1, subtask="semantic") == []
+
+
 def test_audio_classification(client: Client, predictors: dict[str, Predictor]) -> None:
     scores = predictors["speech"].predict([{"audio": chirp(0)}])[0]["scores"]
     found = _model(client, "speech").audio_classification(chirp(0))

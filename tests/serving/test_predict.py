@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from dlsvc.data.codecs import decode_mask
 from dlsvc.errors import DataError, NotFound, UsageError
 from serving.predict import predict_command
-from tests.serving.client import chirp
+from tests.serving.client import chirp, picture
 
 
 @pytest.mark.parametrize(
@@ -49,6 +52,14 @@ def test_a_sound_and_a_text_are_classified(published: Path, tmp_path: Path) -> N
     assert {row["label"] for row in heard} == {"en", "es", "fr", "it", "ru"}
     (read,) = predict_command("test-glosses", home=published, text="a kind of tree")["answer"]
     assert {row["label"] for row in read} == {"noun", "verb", "adjective", "adverb"}
+
+
+def test_a_picture_is_segmented(published: Path, tmp_path: Path) -> None:
+    (tmp_path / "cells.png").write_bytes(picture(0))
+    found = predict_command("test-nuclei", home=published, image=tmp_path / "cells.png")["answer"]
+    masks = [decode_mask(base64.b64decode(row["mask"]), 64) for row in found]
+    assert (np.sum(masks, axis=0, dtype=int) == 255).all()  # every pixel is of one class
+    assert {row["label"] for row in found} <= {"background", "nucleus"}
 
 
 def test_an_unknown_model_is_not_found(published: Path) -> None:

@@ -58,6 +58,17 @@ SYSTEMS: dict[str, dict[str, Any]] = {
         "data": {"source": "digits", "image": {"size": 28}},
         "optim": {"phases": {"discriminator": {"lr": 2e-4}, "generator": {"lr": 2e-4}}},
     },
+    "unet": {
+        "model": {
+            "name": "unet",
+            "args": {"image_size": 16, "base_channels": 4, "depth": 2, "padding": "same", "batch_norm": True},
+        },
+        "data": {
+            "source": "nuclei",
+            "image": {"size": 16},
+            "augment": [{"name": "flip"}, {"name": "rotation", "max_degrees": 90}],
+        },
+    },
     "clip": {
         "model": {
             "name": "clip",
