@@ -1,4 +1,4 @@
-"""Our samplers against diffusers' schedulers: the same noise, the same network, the same trajectory."""
+"""Our samplers against diffusers' schedulers, with the same noise and network; our U-Net against theirs, both ways."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from dlsvc.diffusion import Sampler, kept
+from dlsvc.store.bundle import build_model
+from dlsvc.store.keymaps import export_weights, import_weights
 
 diffusers = pytest.importorskip("diffusers", reason="diffusers is the reference, and no dependency of ours")
 
@@ -67,3 +69,51 @@ def test_trajectories_are_equal(solver: Any, schedule: str, prediction: Any, ste
         options = {"generator": drawn} if solver == "ddpm" else {}
         state = theirs.step(network(state, int(step)), step, state, **options).prev_sample
         torch.testing.assert_close(found, state.double(), rtol=1e-5, atol=1e-5)
+
+
+# As google/ddpm-cifar10-32 and google/ddpm-bedroom-256 are built, but for the width of a head, which has to divide.
+UNETS: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({}, {}),
+    (
+        {"widths": (64, 64, 128), "attention": (False, True, True), "blocks": 1, "head_dim": 8, "num_classes": 10},
+        {"num_class_embeds": 11},
+    ),
+]
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(("args", "more"), UNETS, ids=["cifar10", "with classes"])
+def test_network_both_ways(args: dict[str, Any], more: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    ours = build_model({"name": "ddpm", "args": args}).eval()
+    widths, attention = args.get("widths", (128, 256, 256, 256)), args.get("attention", (False, True, False, False))
+
+    def kinds(way: str, attends: tuple[bool, ...]) -> list[str]:
+        return [f"{'Attn' if here else ''}{way}Block2D" for here in attends]
+
+    def network() -> Any:
+        return diffusers.UNet2DModel(
+            sample_size=32,
+            in_channels=3,
+            out_channels=3,
+            block_out_channels=widths,
+            layers_per_block=args.get("blocks", 2),
+            down_block_types=kinds("Down", attention),
+            up_block_types=kinds("Up", attention[::-1]),
+            attention_head_dim=args.get("head_dim", 256),
+            norm_num_groups=32,
+            norm_eps=1e-5,
+            downsample_padding=1,
+            **more,
+        ).eval()
+
+    state, step = torch.randn(4, 3, 32, 32), torch.tensor([0, 17, 500, 999])
+    label = torch.tensor([0, 3, 9, 10]) if more else None
+    theirs = network()
+    ours.load_state_dict(import_weights("diffusers/ddpm", theirs.state_dict()), strict=True)
+    wanted = theirs(state, step, class_labels=label).sample
+    assert wanted.std() > 0.01
+    assert (ours(state, step, label) - wanted).abs().max() <= 1e-5
+    other = network()
+    other.load_state_dict(export_weights("diffusers/ddpm", ours.state_dict()), strict=True)
+    assert torch.equal(other(state, step, class_labels=label).sample, wanted)
