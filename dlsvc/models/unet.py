@@ -22,7 +22,8 @@ class Block(nn.Sequential):
     def __init__(self, in_channels: int, out_channels: int, padding: Literal["valid", "same"], batch_norm: bool):
         layers: list[nn.Module] = []
         for width in (in_channels, out_channels):
-            layers.append(Convolution(width, out_channels, 3, padding=padding))
+            # A norm takes a bias away again: its gradient would be rounding noise, which Adam makes full steps of.
+            layers.append(Convolution(width, out_channels, 3, padding=padding, bias=not batch_norm))
             layers += [nn.BatchNorm2d(out_channels), nn.ReLU()] if batch_norm else [nn.ReLU()]
         super().__init__(*layers)
 

@@ -73,7 +73,11 @@ def _features(in_channels: int, base_channels: int, *, batch_norm: bool) -> nn.S
         for _ in range(num_convolutions):
             out_channels = factor * base_channels
             norm = [nn.BatchNorm2d(out_channels)] if batch_norm else []
-            layers += [nn.Conv2d(in_channels, out_channels, 3, padding=1), *norm, nn.ReLU()]
+            convolution = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+            # A norm takes the bias away again: its gradient is rounding noise, and Adam would make full steps of it.
+            # Kept for the field's weights, never trained.
+            convolution.bias.requires_grad_(not batch_norm)  # type: ignore[union-attr]
+            layers += [convolution, *norm, nn.ReLU()]
             in_channels = out_channels
         layers.append(nn.MaxPool2d(2))  # half the side
     return nn.Sequential(*layers)

@@ -19,10 +19,17 @@ class Convolution(nn.Conv2d):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1, padding: Padding = "valid"
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        padding: Padding = "valid",
+        bias: bool = True,
     ) -> None:
         check_padding(padding)
-        super().__init__(in_channels, out_channels, kernel_size, stride=stride)
+        super().__init__(in_channels, out_channels, kernel_size, stride=stride, bias=bias)
         self.zeros = padding == "same"
 
     def forward(self, input: Tensor) -> Tensor:  # torch's name for it

@@ -53,7 +53,7 @@ def quarantined(run: Run) -> list[str]:
     return [Path(bad["uri"]).stem for bad in run.lines("quarantine.jsonl")]
 
 
-@pytest.mark.parametrize("feed", ["resident", "stream"])
+@pytest.mark.parametrize("feed", [pytest.param("resident", marks=pytest.mark.slow), "stream"])
 @pytest.mark.parametrize("share", [pytest.param(0.005, marks=pytest.mark.slow), 0.05])
 def test_what_is_quarantined_is_what_was_broken(share: float, feed: str, home: Path, tmp_path: Path) -> None:
     broken, name = broken_folder(tmp_path, share), f"broken-{feed}-{share}".replace(".", "-")

@@ -61,7 +61,7 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "unet": {
         "model": {
             "name": "unet",
-            "args": {"image_size": 16, "base_channels": 4, "depth": 2, "padding": "same", "batch_norm": True},
+            "args": {"image_size": 16, "base_channels": 4, "depth": 2, "padding": "same", "batch_norm": False},
         },
         "data": {
             "source": "nuclei",
