@@ -1,0 +1,21 @@
+"""The layouts that weights are read from and written in, by name.
+
+A layout is `<library>/<model>`. Its rules are data: a name of theirs, the name of ours (or several, when theirs is a fused
+tensor), `{n}` where the number of a layer stands.
+"""
+
+from __future__ import annotations
+
+from dlsvc.store.layouts import diffusers, efficientnet_pytorch, timm, transformers
+from dlsvc.store.layouts.rule import Layout
+
+LAYOUTS: dict[str, Layout] = {
+    "transformers/vit": transformers.VIT,
+    "transformers/clip": transformers.CLIP,
+    "timm/vit": timm.VIT,
+    "timm/vgg16": timm.VGG,
+    "timm/resnet34": timm.RESNET,
+    "timm/efficientnet": timm.EFFICIENTNET,
+    "efficientnet-pytorch/efficientnet": efficientnet_pytorch.EFFICIENTNET,
+    "diffusers/ddpm": diffusers.DDPM,
+}
