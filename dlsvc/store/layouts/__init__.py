@@ -1,7 +1,7 @@
 """The layouts that weights are read from and written in, by name.
 
-A layout is `<library>/<model>`. Its rules are data: a name of theirs, the name of ours (or several, when theirs is a fused
-tensor), `{n}` where the number of a layer stands.
+A layout is `<library>/<model>`. Its rules are data: a name of theirs, the name of ours (or several, when theirs is a
+fused tensor), `{n}` where the number of a layer stands.
 """
 
 from __future__ import annotations
