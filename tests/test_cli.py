@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -223,17 +222,9 @@ def test_validate_imports_nothing_heavy(spec: str, wrong: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "kind: train\n", "kind: tune\nname: x\n", "a: [\n", "kind: serve\nmodels: []\n"])
-def test_wrong_spec_is_refused_within_a_second(text: str, tmp_path: Path) -> None:
+def test_wrong_spec_is_refused_before_anything_heavy(text: str, tmp_path: Path) -> None:
     path = tmp_path / "spec.yaml"
     path.write_text(text, encoding="utf-8")
-    seconds = []
-    for _ in range(3):
-        began = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-m", "dlsvc.cli", "validate", str(path)], capture_output=True, timeout=60, check=False
-        )
-        seconds.append(time.perf_counter() - began)
-        assert done.returncode == 2
-        if seconds[-1] <= 1:
-            break
-    assert min(seconds) <= 1
+    code, modules = imported("validate", str(path))
+    assert code == 2
+    assert modules.isdisjoint(_HEAVY)
