@@ -58,14 +58,26 @@ def register_model(name: str, *, task: str, tiny: Mapping[str, Any]) -> Callable
 
 
 def register_task(
-    name: str, *, reads: tuple[str, ...] = (), phases: tuple[str, ...] = ("main",), couples_samples: bool = False
+    name: str,
+    *,
+    metrics: tuple[str, ...],
+    reads: tuple[str, ...] = (),
+    phases: tuple[str, ...] = ("main",),
+    couples_samples: bool = False,
+    makes_samples: bool = False,
 ) -> Callable[[_Class], _Class]:
-    """Mark a task: the batch keys it reads, its phases in order, whether its loss couples the samples of a global
-    batch.
+    """Mark a task: what its evaluation gives (globs; the first is the one that a model is judged by), the batch keys it
+    reads, its phases in order, whether its loss couples the samples of a global batch, and whether `predict` makes a
+    sample of a key alone.
     """
 
     def mark(cls: _Class) -> _Class:
-        for attribute, value in (("reads", reads), ("phases", phases), ("couples_samples", couples_samples)):
+        for attribute, value in (
+            ("reads", reads),
+            ("phases", phases),
+            ("couples_samples", couples_samples),
+            ("makes_samples", makes_samples),
+        ):
             setattr(cls, attribute, value)
         return cls
 

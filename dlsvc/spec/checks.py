@@ -6,6 +6,7 @@ No torch, no Ray, no numpy: everything here is read from source or static tables
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -18,6 +19,9 @@ from dlsvc.spec.document import Node
 from dlsvc.spec.explain import place_of
 from dlsvc.spec.resolve import known_model, known_task, resolve_strategy, signature
 from dlsvc.spec.schema import PhaseOptimSpec, TrainSpec
+
+# What `evaluate.fidelity` adds to a task's metrics.
+FIDELITY = ("frechet_distance", "kernel_distance", "precision", "recall")
 
 Found = Iterator[tuple[str, str]]
 Check = Callable[[TrainSpec], Found]
@@ -156,6 +160,28 @@ def _every_phase_has_an_optimizer(spec: TrainSpec) -> Found:
             yield f"optim.phases.{name}", f"task {task.name} has no phase {name!r}{did_you_mean(name, phases)}"
 
 
+def _samples_can_be_compared(spec: TrainSpec) -> Found:
+    task = known_task(spec)
+    if spec.evaluate.fidelity and task and not task.options.get("makes_samples"):
+        makers = sorted(name for name, entry in entries("task").items() if entry.options.get("makes_samples"))
+        yield "evaluate.fidelity", f"task {task.name} makes no samples; {', '.join(makers)} do"
+
+
+def _promotion_is_decidable(spec: TrainSpec) -> Found:
+    task, asked = known_task(spec), spec.publish.promote_if
+    if asked and spec.publish.alias is None:
+        yield "publish.promote_if", "decides whether an alias moves; give publish.alias too"
+    if task is None:
+        return
+    known = (*task.options["metrics"], *(FIDELITY if spec.evaluate.fidelity else ()))
+    for name in asked:
+        if not any(fnmatch.fnmatchcase(name, pattern) for pattern in known):
+            yield (
+                f"publish.promote_if.{name}",
+                f"task {task.name} has no metric {name!r}{did_you_mean(name, known)}; it has {', '.join(known)}",
+            )
+
+
 def _nothing_is_ignored(spec: TrainSpec) -> Found:
     """A field that the optimizer or the schedule doesn't read must keep its default."""
     yield from _ignored("optim", spec.optim)
@@ -190,6 +216,8 @@ _RULES = (
     Rule(("strategy", "scaling.workers"), _zero_keeps_its_size),
     Rule(("strategy", "scaling.workers", "batch.reduce"), _exact_is_whole),
     Rule(("model.name", "task.name", "optim.phases"), _every_phase_has_an_optimizer),
+    Rule(("task.name", "evaluate.fidelity"), _samples_can_be_compared),
+    Rule(("task.name", "evaluate.fidelity", "publish"), _promotion_is_decidable),
     Rule(("optim",), _nothing_is_ignored),
     Rule(("data.source",), facts.source_exists),
     Rule(("data.source", "data.format"), facts.format_is_for_paths),

@@ -7,18 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from dlsvc.errors import NotFound, Refused, did_you_mean
-from dlsvc.registry import Entry, entries
+from dlsvc.registry import Entry, entries, resolve
 from dlsvc.spec.document import read
-
-# The metric that a task is judged by first.
-_METRICS = {
-    "classification": "accuracy",
-    "reconstruction": "mse",
-    "autoencoding": "mse",
-    "denoising": "denoising_loss",
-    "adversarial": "discriminator_loss",
-    "contrastive": "image_to_text_r1",
-}
 
 
 def folder() -> Path:
@@ -85,7 +75,7 @@ def _system(model: Entry, files: dict[str, dict[str, Any]]) -> dict[str, Any]:
     body = files[recipe] if recipe else {}
     task = _part(body, "task").get("name") or model.options["task"]
     row = {"model": model.name, "task": task, "recipe": recipe, "data": _part(body, "data").get("source")}
-    return row | {"metric": _METRICS.get(task, "loss")}
+    return row | {"metric": resolve("task", task).options["metrics"][0]}
 
 
 def _body(path: Path) -> dict[str, Any]:

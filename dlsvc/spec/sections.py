@@ -19,6 +19,8 @@ Registered = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")]
 # A NUL would end a path early in every system call.
 Location = Annotated[str, Field(pattern=r"^[^\x00]{1,4096}$")]
 Text = Annotated[str, Field(min_length=1, max_length=4096)]
+# A comparison with a number, or with what the model of an alias has.
+Condition = Annotated[str, Field(pattern=r"^(<|<=|>|>=) *([-+]?[0-9.]+(e[-+]?[0-9]+)?|[a-z0-9-]{1,63})$")]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Whole = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -340,12 +342,20 @@ class CheckpointSpec(Part):
     keep: Count = Field(2, description="how many of the newest checkpoints stay")
 
 
+class FidelitySpec(Part):
+    """How samples are compared with the split's: Fréchet and kernel distance, precision and recall."""
+
+    features: Reference = Field(description="the published model whose vectors are compared")
+    samples: Annotated[int, Field(ge=8, le=1_000_000)] = Field(2000, description="how many are made, at most the split")
+
+
 class EvaluateSpec(Part):
     """How the model is measured."""
 
     split: Split = Field("test", description="the split to measure on")
     every_steps: Count | None = Field(None, description="steps between evaluations; null: at the end only")
     batch_size: Count = Field(64, description="samples at once")
+    fidelity: FidelitySpec | None = Field(None, description="at the end, how near samples come to the data")
 
 
 class PublishSpec(Part):
@@ -353,6 +363,10 @@ class PublishSpec(Part):
 
     name: Name | None = Field(None, description="null is the spec's name")
     alias: Name | None = Field(None, description="an alias that moves to the new version, such as best or prod")
+    promote_if: dict[str, Condition] = Field(
+        default_factory=dict,
+        description="the alias moves only if each metric is as asked: `>= 0.97`, or `> prod` for what an alias has",
+    )
 
 
 class ReportSpec(Part):

@@ -27,7 +27,13 @@ from dlsvc.tasks.base import (
 _NUM_PICTURES = 16
 
 
-@register_task("adversarial", reads=("image",), phases=("discriminator", "generator"))
+@register_task(
+    "adversarial",
+    metrics=("discriminator_loss", "generator_loss", "d_real", "d_fake"),
+    reads=("image",),
+    phases=("discriminator", "generator"),
+    makes_samples=True,
+)
 class Adversarial(Task):
     """The non-saturating game (Goodfellow et al., 2014, section 3), on logits: softplus(-x) is -log sigmoid(x).
 

@@ -17,7 +17,7 @@ from dlsvc.tasks.reconstruction import LIKELIHOODS, pixel_loss
 _NUM_PICTURES = 16
 
 
-@register_task("autoencoding", reads=("image",))
+@register_task("autoencoding", metrics=("mse", "reconstruction_loss"), reads=("image",))
 class Autoencoding(Task):
     """The negative log-likelihood of the pixels, in nats a sample: bernoulli (binary cross-entropy) or gaussian with
     unit variance (half the squared error).

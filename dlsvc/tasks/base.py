@@ -1,7 +1,7 @@
 """What a task is: an objective over named modules, in roles and phases.
 
 A model knows shapes, a task knows losses, a trainer knows neither. A task is registered with what the spec's checks
-need to know without torch: `@register_task("name", phases=(...), reads=(...), couples_samples=False)`.
+need to know without torch: `@register_task("name", metrics=(...), reads=(...), phases=(...))`.
 
 Batch keys: `image` (B, C, H, W) float32; `features` (B, F) float32; `spectrogram` (B, 1, M, T) float32; `label` (B,)
 int64; `target` (B, K) float32 class probabilities where labels are mixed; `tokens` (B, T) int64; `attention_mask`
@@ -77,6 +77,7 @@ class Task:
     phases: ClassVar[tuple[str, ...]] = ("main",)
     reads: ClassVar[tuple[str, ...]] = ()
     couples_samples: ClassVar[bool] = False
+    makes_samples: ClassVar[bool] = False
 
     def modules(self, model: nn.Module) -> dict[str, nn.Module]:
         """The units that an engine wraps, by role name. Names prefix the parameter names in checkpoints, never in

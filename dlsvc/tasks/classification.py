@@ -33,7 +33,11 @@ _NUM_PICTURES = 16
 _DUMMY_STEPS = 20
 
 
-@register_task("classification", reads=("image|features|spectrogram|tokens", "label"))
+@register_task(
+    "classification",
+    metrics=("accuracy", "loss", "macro_f1", "top5"),
+    reads=("image|features|spectrogram|tokens", "label"),
+)
 class Classification(Task):
     """Softmax cross-entropy over logits (B, num_classes). Metrics: accuracy, top5 (six classes or more), macro_f1,
     loss.

@@ -20,7 +20,12 @@ _RANKS = (1, 5, 10)
 _CHUNK = 1024
 
 
-@register_task("contrastive", reads=("image", "tokens", "attention_mask"), couples_samples=True)
+@register_task(
+    "contrastive",
+    metrics=("image_to_text_r1", "image_to_text_r*", "text_to_image_r*", "temperature"),
+    reads=("image", "tokens", "attention_mask"),
+    couples_samples=True,
+)
 class Contrastive(Task):
     """Symmetric cross-entropy over the similarities of a batch (Radford et al., 2021, figure 3).
 

@@ -29,7 +29,7 @@ _NUM_PICTURES = 16
 _FILM_STEPS = 10
 
 
-@register_task("denoising", reads=("image",))
+@register_task("denoising", metrics=("denoising_loss",), reads=("image",), makes_samples=True)
 class Denoising(Task):
     """The mean squared error of what a network predicts of a noisy image (Ho, Jain and Abbeel 2020, equation 14), at
     times drawn uniformly.

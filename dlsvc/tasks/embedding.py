@@ -15,7 +15,12 @@ from dlsvc.registry import register_task
 from dlsvc.tasks.base import Batch, Losses, Metrics, Modules, Prediction, Report, Task, dummy_samples, model_inputs
 
 
-@register_task("embedding", reads=("image|features|spectrogram|tokens", "label"), couples_samples=True)
+@register_task(
+    "embedding",
+    metrics=("knn_accuracy",),
+    reads=("image|features|spectrogram|tokens", "label"),
+    couples_samples=True,
+)
 class Embedding(Task):
     """Neighbourhood components analysis (Goldberger et al., 2004, section 2; the log form): each sample chooses a
     neighbour of the whole global batch by a softmax over similarities, and should choose one of its own class.

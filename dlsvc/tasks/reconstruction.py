@@ -29,7 +29,9 @@ LIKELIHOODS = ("bernoulli", "gaussian")
 _NUM_PICTURES = 16
 
 
-@register_task("reconstruction", reads=("image",))
+@register_task(
+    "reconstruction", metrics=("mse", "elbo", "reconstruction_loss", "kl"), reads=("image",), makes_samples=True
+)
 class Reconstruction(Task):
     """The evidence lower bound of a variational autoencoder (Kingma and Welling, 2014, equation 10), negated, in nats a
     sample.

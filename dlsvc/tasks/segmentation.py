@@ -37,7 +37,7 @@ _SMOOTH = 1.0
 _GOLDEN_RATIO = 0.618034
 
 
-@register_task("segmentation", reads=("image", "mask"))
+@register_task("segmentation", metrics=("miou", "pixel_accuracy", "loss", "iou_*"), reads=("image", "mask"))
 class Segmentation(Task):
     """Cross-entropy a pixel over logits (B, K, h, w), and 1 - Dice (Milletari, Navab and Ahmadi, V-Net, 2016), each
     with its weight. Metrics: miou, the mean over classes that occur or were guessed; iou_K of each of them;

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,21 +14,30 @@ from torch import nn
 from dlsvc.data.atom import Arrays, Preprocessing, Rows
 from dlsvc.data.tensors import to_tensors
 from dlsvc.errors import UsageError
+from dlsvc.spec.sections import EvaluateSpec
 from dlsvc.store.bundle import Bundle
 from dlsvc.tasks.base import Metrics, Task
 
 Part = tuple[int, Metrics]
+Gather = Callable[[list[Part]], list[list[Part]]]
 
 
 def evaluation_batches(
-    table: Rows, preprocess: Preprocessing, batch_size: int, *, rank: int = 0, world_size: int = 1
+    table: Rows,
+    preprocess: Preprocessing,
+    batch_size: int,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    count: int | None = None,
 ) -> Iterator[tuple[int, Arrays]]:
-    """(number, arrays) of this rank's batches of a split, in order, without augmentation. Undecodable samples are
-    left out.
+    """(number, arrays) of this rank's batches of a split, in order, without augmentation; or of `count` samples spread
+    over it evenly. Undecodable samples are left out.
     """
-    count = len(table)
-    for number in range(rank, -(-count // batch_size), world_size):
-        ids = np.arange(number * batch_size, min((number + 1) * batch_size, count), dtype=np.int64)
+    whole = len(table)
+    wanted = np.linspace(0, whole, min(count or whole, whole), endpoint=False).astype(np.int64)
+    for number in range(rank, -(-len(wanted) // batch_size), world_size):
+        ids = wanted[number * batch_size : (number + 1) * batch_size]
         arrays, bad = preprocess.decode(table.rows(ids))
         keep = np.setdiff1d(np.arange(len(ids)), [row.position for row in bad]) if bad else np.arange(len(ids))
         if bad:
@@ -50,32 +61,83 @@ def measure(
 
 def conclude(task: Task, parts: Iterable[Part]) -> dict[str, float]:
     """The metrics of all batches."""
+    return {name: float(value) for name, value in task.compute(merged(parts)).items()}
+
+
+def merged(parts: Iterable[Part]) -> Metrics:
+    """The sums of all batches, added in their order."""
     whole = Metrics()
     for _, metrics in sorted(parts, key=lambda part: part[0]):
         whole.merge(metrics)
-    return {name: float(value) for name, value in task.compute(whole).items()}
+    return whole
 
 
-def evaluate_bundle(reference: str, home: Any, *, split: str | None = None) -> dict[str, Any]:
-    """`dlsvc evaluate`: a published model on the split that its spec names."""
+def evaluate_bundle(
+    reference: str, home: Any, *, split: str | None = None, features: str | None = None, samples: int | None = None
+) -> dict[str, Any]:
+    """`dlsvc evaluate`: a published model on the split that its spec names; with `features`, also how near its samples
+    come to that split in the vectors of another model.
+    """
     from dlsvc.store.models import ModelStore
 
     bundle = ModelStore(home).open(reference)
     if bundle.config["spec"] is None:
         raise UsageError(f"{bundle.reference} was imported: it has no data of its own to be measured on")
-    return {"model": bundle.reference, **evaluate_model(bundle, bundle.model(), home, split=split)}
+    if samples and features is None:
+        raise UsageError("--samples counts what is compared in the vectors of --features MODEL, which is missing")
+    evaluate: dict[str, Any] = {"split": split} if split else {}
+    if features is not None:
+        if not bundle.task().makes_samples:
+            raise UsageError(f"{bundle.reference} makes no samples: its task is {bundle.config['task']['name']}")
+        evaluate["fidelity"] = {"features": features, **({"samples": samples} if samples else {})}
+    return {"model": bundle.reference, **evaluate_model(bundle, bundle.model(), home, **evaluate)}
 
 
-def evaluate_model(bundle: Bundle, model: nn.Module, home: Any, *, split: str | None = None) -> dict[str, Any]:
-    """A model, perhaps with other weights than the bundle's, on the data of the bundle's spec."""
+def evaluate_model(bundle: Bundle, model: nn.Module, home: Any, **changed: Any) -> dict[str, Any]:
+    """A model, perhaps with other weights than the bundle's, on the data of the bundle's spec, whose section `evaluate`
+    may be `changed`.
+    """
     from dlsvc.data.preprocess import Preprocess
     from dlsvc.data.source import open_source
     from dlsvc.spec.load import parse
 
-    spec: Any = parse(bundle.config["spec"])
-    split = split or spec.evaluate.split
-    table = open_source(spec.data, home, seed=spec.seed).table(split)
-    task = bundle.task()
-    batches = evaluation_batches(table, Preprocess.from_json(bundle.preprocess), spec.evaluate.batch_size)
-    metrics = conclude(task, measure(task.modules(model), task, batches, torch.device("cpu")))
-    return {"split": split, "samples": len(table), "metrics": metrics}
+    body = bundle.config["spec"]
+    spec: Any = parse({**body, "evaluate": {**body["evaluate"], **changed}})
+    table = open_source(spec.data, home, seed=spec.seed).table(spec.evaluate.split)
+    preprocess = Preprocess.from_json(bundle.preprocess)
+    metrics = evaluate_on(table, preprocess, bundle.task(), model, spec.evaluate, Path(home))
+    return {"split": spec.evaluate.split, "samples": len(table), "metrics": metrics}
+
+
+def evaluate_on(
+    table: Rows,
+    preprocess: Preprocessing,
+    task: Task,
+    model: nn.Module,
+    spec: EvaluateSpec,
+    home: Path,
+    *,
+    place: tuple[int, int] = (0, 1),
+    gather: Gather = lambda mine: [mine],
+    at_end: bool = True,
+) -> dict[str, float]:
+    """Every metric that a spec's section asks for, of a model in eval mode. Each of several workers gives its `place`
+    (rank, how many) and a `gather` that brings their parts together; they all get the same metrics.
+    """
+    from dlsvc.store.models import ModelStore
+    from dlsvc.train.fidelity import Fidelity
+
+    device, modules = next(model.parameters()).device, task.modules(model)
+    batches = functools.partial(
+        evaluation_batches, table, preprocess, spec.batch_size, rank=place[0], world_size=place[1]
+    )
+    metrics = conclude(task, _flat(gather(measure(modules, task, batches(), device))))
+    if spec.fidelity is None or not at_end:
+        return metrics
+    eye = Fidelity.open(ModelStore(home).open(spec.fidelity.features), device)
+    parts = eye.measure(task, modules, table, batches(count=spec.fidelity.samples))
+    return metrics | eye.conclude(_flat(gather(parts)))
+
+
+def _flat(shares: list[list[Part]]) -> list[Part]:
+    return [part for share in shares for part in share]

@@ -15,14 +15,14 @@ from dlsvc.store.models import ModelStore
 
 
 def settle_needs(spec: TrainSpec, *, make: bool, address: str | None) -> list[str]:
-    """Check that every bundle of `init_from` is published; with `make`, train the recipe of each missing one first.
+    """Check that every bundle that a spec names is published; with `make`, train the recipe of each missing one first.
     Trained weights of the catalog are pulled and published under their own name, as data sets are pulled.
 
     Raises NotFound with the command that makes a missing one. Returns what was made.
     """
     store = ModelStore(home_of(spec.storage))
     made = []
-    for reference in sorted(set(spec.init_from.values())):
+    for reference, field in sorted(_named(spec).items()):
         try:
             store.resolve(reference)
         except NotFound as error:
@@ -31,12 +31,18 @@ def settle_needs(spec: TrainSpec, *, make: bool, address: str | None) -> list[st
                 continue
             recipe = recipe_of(reference.partition("@")[0])
             if recipe is None:
-                raise NotFound(f"init_from: {error}; no recipe publishes it") from error
+                raise NotFound(f"{field}: {error}; no recipe publishes it") from error
             if not make:
                 hint = f"`dlsvc train {recipe}` makes it, and --with-needs makes it first"
-                raise NotFound(f"init_from: no model {reference!r} is published; {hint}") from error
+                raise NotFound(f"{field}: no model {reference!r} is published; {hint}") from error
             made.append(_make(recipe, reference, spec, address))
     return made
+
+
+def _named(spec: TrainSpec) -> dict[str, str]:
+    """The bundles that a spec names, and the field that does."""
+    named = dict.fromkeys(spec.init_from.values(), "init_from")
+    return named | ({spec.evaluate.fidelity.features: "evaluate.fidelity"} if spec.evaluate.fidelity else {})
 
 
 def recipe_of(name: str) -> Path | None:

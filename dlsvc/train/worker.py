@@ -31,10 +31,11 @@ from dlsvc.store.checkpoint import Found, Reader
 from dlsvc.store.models import ModelStore
 from dlsvc.tasks.base import Task
 from dlsvc.train import saving
-from dlsvc.train.evaluate import conclude, evaluation_batches, measure
+from dlsvc.train.evaluate import Part, evaluate_on
 from dlsvc.train.initialise import initialise
 from dlsvc.train.job import Job
 from dlsvc.train.loop import Hooks, Loop, Pace
+from dlsvc.train.promote import promote
 from dlsvc.train.tracking import Tracker
 
 FeedOf = Callable[[Job, int, int, int], Iterator[Round]]
@@ -148,7 +149,7 @@ class Session:
     def _hooks(self, parts: Parts, tracker: Tracker) -> Hooks:
         return Hooks(
             save=lambda step: self._save(parts.engine, step),
-            evaluate=lambda step: tracker.evaluated(step, self._evaluate(parts, self._committed())[0]),
+            evaluate=lambda step: tracker.evaluated(step, self._evaluate(parts, self._committed(), at_end=False)[0]),
             record=lambda record: tracker.trained({**record, "lr": _rates(parts.engine)}),
             is_cancelled=lambda: self.place.rank == 0 and (self.job.run.path / "CANCEL").exists(),
         )
@@ -197,30 +198,40 @@ class Session:
         model = build_model(self.job.spec.model.model_dump())
         return saving.whole_weights(reader, model, parts.task.modules(model), averaged=averaged)
 
-    def _evaluate(self, parts: Parts, reader: Reader) -> tuple[dict[str, float], nn.Module, dict[str, torch.Tensor]]:
+    def _evaluate(
+        self, parts: Parts, reader: Reader, *, at_end: bool
+    ) -> tuple[dict[str, float], nn.Module, dict[str, torch.Tensor]]:
         """Metrics of the weights that would be published now, each rank measuring its share of the split."""
         spec = self.job.spec
         weights = self._whole(parts, reader, averaged=True)
         model = build_model(spec.model.model_dump())
         model.load_state_dict(weights, strict=True)
         model.to(self.place.device).eval()
-        table = open_source(spec.data, Path(self.job.home), seed=spec.seed).table(spec.evaluate.split)
-        preprocess = Preprocess.from_json(self.job.preprocess)
-        batches = evaluation_batches(
-            table, preprocess, spec.evaluate.batch_size, rank=self.place.rank, world_size=self.place.world_size
+        metrics = evaluate_on(
+            open_source(spec.data, Path(self.job.home), seed=spec.seed).table(spec.evaluate.split),
+            Preprocess.from_json(self.job.preprocess),
+            parts.task,
+            model,
+            spec.evaluate,
+            Path(self.job.home),
+            place=(self.place.rank, self.place.world_size),
+            gather=self._gather,
+            at_end=at_end,
         )
-        parts_of_mine = measure(parts.task.modules(model), parts.task, batches, self.place.device)
-        shares: list[Any] = [parts_of_mine]
+        return metrics, model, weights
+
+    def _gather(self, mine: list[Part]) -> list[list[Part]]:
+        shares: list[Any] = [mine]
         if self.place.world_size > 1:
             shares = [None] * self.place.world_size
-            dist.all_gather_object(shares, parts_of_mine)
-        return conclude(parts.task, [part for share in shares for part in share]), model, weights
+            dist.all_gather_object(shares, mine)
+        return shares
 
     def _finish(self, parts: Parts) -> dict[str, Any]:
         """Evaluate and publish what the last checkpoint holds."""
         job, spec = self.job, self.job.spec
         reader = self._committed()
-        metrics, model, weights = self._evaluate(parts, reader)
+        metrics, model, weights = self._evaluate(parts, reader, at_end=True)
         if self.place.rank != 0:
             return {}
         trained = self._whole(parts, reader, averaged=False)
@@ -249,9 +260,13 @@ class Session:
         }
         store = ModelStore(Path(job.home))
         reference = store.publish(spec.publish.name or spec.name, weights, documents)
-        if spec.publish.alias:
-            store.alias(reference, spec.publish.alias)
-        return {"model": reference, "metrics": metrics, "weights_sha256": digest, "steps": job.total_steps}
+        return {
+            "model": reference,
+            "metrics": metrics,
+            "weights_sha256": digest,
+            "steps": job.total_steps,
+            **promote(store, reference, metrics, spec.publish),
+        }
 
 
 def _rates(engine: Engine) -> float:

@@ -49,6 +49,26 @@ WRONG: dict[str, tuple[str, str, str]] = {
     "upper case name": (_SOUND.replace("sound", "^^Sound"), "name", "a name of 1 to 63 of a-z, 0-9 and -"),
     "traversal": (_SOUND.replace("sound", "^^../sound"), "name", "not '../sound'"),
     "traversal in alias": (_SOUND + "publish: {alias: ^^../../x}\n", "publish.alias", "must be a name"),
+    "promotion without an alias": (
+        _SOUND + "publish:\n  promote_if: ^^{accuracy: '> 0.9'}\n",
+        "publish.promote_if",
+        "give publish.alias too",
+    ),
+    "promotion by no metric": (
+        _SOUND + "publish: {alias: prod, promote_if: {accuracc: ^^'> 0.9'}}\n",
+        "publish.promote_if.accuracc",
+        "did you mean 'accuracy'?",
+    ),
+    "promotion by no comparison": (
+        _SOUND + "publish: {alias: prod, promote_if: {accuracy: ^^high}}\n",
+        "publish.promote_if.accuracy",
+        "^(<|<=|>|>=)",
+    ),
+    "samples of a classifier": (
+        _SOUND + "evaluate:\n  fidelity: ^^{features: lenet5}\n",
+        "evaluate.fidelity",
+        "task classification makes no samples; adversarial, denoising, reconstruction do",
+    ),
     "traversal in init_from": (_SOUND + "init_from: {'*': ^^../x@best}\n", "init_from.*", "name, name@3 or name@alias"),
     "long name": (_SOUND.replace("sound", "^^" + "a" * 64), "name", "1 to 63"),
     "number as text": (_SOUND + "seed: ^^'7'\n", "seed", "must be a whole number, not '7'"),
