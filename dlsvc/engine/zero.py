@@ -6,27 +6,16 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import warnings
 from typing import Any
 
 from torch import Tensor, nn
 
 from dlsvc.engine.base import Phase, ShardedEngine, Slot
-from dlsvc.errors import RunFailed
 
 _MIN_BUCKET = 1 << 16
 _MAX_BUCKET = 500_000_000
-
-
-def preflight() -> None:
-    """DeepSpeed compiles its communication extension at first use; say so before a worker dies of it."""
-    missing = [tool for tool in ("g++", "ninja") if shutil.which(tool) is None]
-    if missing:
-        raise RunFailed(
-            f"strategy zero needs {' and '.join(missing)} on PATH: DeepSpeed compiles an extension at first use; "
-            "install g++, and ninja with pip"
-        )
+_SHARED_MEMORY = "deepspeed_shm_comm"
 
 
 class ZeROEngine(ShardedEngine):
@@ -43,6 +32,9 @@ class ZeROEngine(ShardedEngine):
         logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
         import deepspeed
 
+        # Its collectives over shared memory are only asked for how wide the CPU's vectors are, and are compiled at
+        # first use: a worker that is killed meanwhile leaves a lock behind, which all later runs would wait for.
+        deepspeed.ops.__compatible_ops__[_SHARED_MEMORY] = False
         # DeepSpeed allocates a whole bucket at every backward; its default of 5e8 elements is 2 GB.
         count = sum(p.numel() for p in self.plain[phase.module].parameters())
         # At least what one partition is padded to, and even: DeepSpeed asserts both.

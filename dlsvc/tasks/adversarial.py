@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,9 +23,27 @@ from dlsvc.tasks.base import (
     as_pictures,
     dummy_samples,
     sample_normal,
+    sample_uniform,
 )
 
 _NUM_PICTURES = 16
+
+
+@dataclass(frozen=True)
+class Game:
+    """What each side loses by a logit, (B,) -> (B,), and what a logit says of a sample."""
+
+    real: Callable[[Tensor], Tensor]
+    fake: Callable[[Tensor], Tensor]
+    generator: Callable[[Tensor], Tensor]
+    verdict: Callable[[Tensor], Tensor]
+
+
+GAMES = {
+    "non-saturating": Game(lambda x: F.softplus(-x), F.softplus, lambda x: F.softplus(-x), torch.sigmoid),
+    "hinge": Game(lambda x: F.relu(1 - x), lambda x: F.relu(1 + x), torch.neg, torch.sigmoid),
+    "wasserstein": Game(torch.neg, torch.clone, torch.neg, torch.clone),
+}
 
 
 @register_task(
@@ -35,14 +54,22 @@ _NUM_PICTURES = 16
     makes_samples=True,
 )
 class Adversarial(Task):
-    """The non-saturating game (Goodfellow et al., 2014, section 3), on logits: softplus(-x) is -log sigmoid(x).
+    """A generator against a discriminator of logits, by one of three games.
+
+    `loss`: non-saturating (Goodfellow et al. 2014, section 3; softplus(-x) is -log sigmoid(x)), hinge (Lim and Ye 2017)
+    or wasserstein (Arjovsky, Chintala and Bottou 2017). `gradient_penalty` weighs the squared distance of the
+    gradient's norm from one, between real and fake (Gulrajani et al. 2017, equation 3, where it is 10).
 
     Images are in [-1, 1]: give the data mean 0.5 and deviation 0.5. Noise belongs to the samples, with a stream a
-    phase. Metrics over a split: d_real and d_fake (mean probabilities of being real), discriminator_loss,
-    generator_loss. They tell whether the game is alive, not how good the pictures are.
+    phase. Metrics over a split: d_real and d_fake (mean probabilities of being real; means of the critic itself in the
+    wasserstein game), discriminator_loss, generator_loss. They tell whether the game is alive, not how good the
+    pictures are.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, *, loss: Literal["non-saturating", "hinge", "wasserstein"] = "non-saturating", gradient_penalty: float = 0
+    ) -> None:
+        self.game, self.gradient_penalty = GAMES[loss], gradient_penalty
         self.latent_dim = 0
 
     def modules(self, model: nn.Module) -> dict[str, nn.Module]:
@@ -58,27 +85,38 @@ class Adversarial(Task):
         noise = self._noise(batch, phase)
         if phase == "generator":
             fake_logit = modules["discriminator"](modules["generator"](noise)).float()
-            return {"generator_loss": F.softplus(-fake_logit).mean()}, {}
+            return {"generator_loss": self.game.generator(fake_logit).mean()}, {}
         with torch.no_grad():
             fake = modules["generator"](noise)
         # Real and fake are passed apart, so that batch norm doesn't mix their statistics.
         real_logit, fake_logit = (modules["discriminator"](image).float() for image in (batch["image"], fake))
-        losses = {
-            "real_loss": F.softplus(-real_logit).mean(),
-            "fake_loss": F.softplus(fake_logit).mean(),
+        losses = {"real_loss": self.game.real(real_logit).mean(), "fake_loss": self.game.fake(fake_logit).mean()}
+        if self.gradient_penalty:
+            losses["penalty_loss"] = self.gradient_penalty * self._penalty(modules["discriminator"], batch, fake)
+        report = {
+            "d_real": self.game.verdict(real_logit.detach()).mean(),
+            "d_fake": self.game.verdict(fake_logit.detach()).mean(),
         }
-        report = {"d_real": real_logit.detach().sigmoid().mean(), "d_fake": fake_logit.detach().sigmoid().mean()}
         return losses, report
+
+    def _penalty(self, discriminator: nn.Module, batch: Batch, fake: Tensor) -> Tensor:
+        """The mean squared distance from one of the gradient's norm, at a point between each real sample and its
+        fake.
+        """
+        share = sample_uniform(batch, "penalty").float()[:, None, None, None]
+        between = batch["image"] + share * (fake - batch["image"])
+        penalty: Tensor = (discriminator(between, steepness=True).float() - 1).square().mean()
+        return penalty
 
     def measure(self, modules: Modules, batch: Batch, metrics: Metrics) -> None:
         fake = modules["generator"](self._noise(batch, "evaluation"))
         real_logit, fake_logit = (modules["discriminator"](image).double() for image in (batch["image"], fake))
         metrics.add(
             count=len(fake),
-            d_real=real_logit.sigmoid().sum(),
-            d_fake=fake_logit.sigmoid().sum(),
-            discriminator_loss=(F.softplus(-real_logit) + F.softplus(fake_logit)).sum(),
-            generator_loss=F.softplus(-fake_logit).sum(),
+            d_real=self.game.verdict(real_logit).sum(),
+            d_fake=self.game.verdict(fake_logit).sum(),
+            discriminator_loss=(self.game.real(real_logit) + self.game.fake(fake_logit)).sum(),
+            generator_loss=self.game.generator(fake_logit).sum(),
         )
 
     def compute(self, metrics: Metrics) -> dict[str, float]:

@@ -152,6 +152,12 @@ def sample_normal(batch: Batch, stream: str, shape: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(keys.normal(keys.derive(words, stream), shape)).to(key.device)
 
 
+def sample_uniform(batch: Batch, stream: str) -> Tensor:
+    """A number in [0, 1) that belongs to each sample: (B,) float64 on the batch's device."""
+    words = batch["key"].cpu().numpy().view(np.uint64)
+    return torch.from_numpy(keys.uniform(keys.derive(words, stream))).to(batch["key"].device)
+
+
 def dummy_samples(num_samples: int) -> Batch:
     """What every batch holds of its samples: `id` and `key`."""
     ids = np.arange(num_samples, dtype=np.int64)

@@ -25,7 +25,18 @@ class Subject:
         return torch.stack(list(self.task.losses(self.modules, self.batch, phase)[0].values())).sum()
 
 
+# Other arguments of a model and of its task that are shapes of their own: what they are called, and what they change.
+VARIANTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "gan, hinge": ("gan", {"norm": "spectral"}, {"loss": "hinge"}),
+    "gan, wasserstein": ("gan", {"norm": "none"}, {"loss": "wasserstein", "gradient_penalty": 10.0}),
+}
 NAMES = sorted(entries("model"))
+SHAPES = [*NAMES, *VARIANTS]
+
+
+def entry_of(name: str) -> Entry:
+    """The registered model of a name or of a variant's."""
+    return resolve("model", VARIANTS[name][0] if name in VARIANTS else name)
 
 
 def full_arguments(entry: Entry, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,11 +54,12 @@ def _defaults(part: tuple[Argument, ...]) -> dict[str, Any]:
 
 
 def build(name: str, *, seed: int = 0, num_samples: int = 8) -> Subject:
-    entry = resolve("model", name)
+    entry, (_, model_args, task_args) = entry_of(name), VARIANTS.get(name, (name, {}, {}))
+    arguments = {**entry.options["tiny"], **model_args}
     torch.manual_seed(seed)
-    model = entry.load()(**entry.options["tiny"])
-    task = resolve("task", entry.options["task"]).load()()
-    batch = task.dummy_batch(num_samples, full_arguments(entry, entry.options["tiny"]))
+    model = entry.load()(**arguments)
+    task = resolve("task", entry.options["task"]).load()(**task_args)
+    batch = task.dummy_batch(num_samples, full_arguments(entry, arguments))
     return Subject(model, task, task.modules(model), batch)
 
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import fnmatch
+
 import numpy as np
 import pytest
 import torch
 
 from dlsvc.registry import resolve
 from dlsvc.tasks.base import Metrics
-from tests.models.every import NAMES, Subject, build, only
+from tests.models.every import NAMES, SHAPES, Subject, build, entry_of, only
 
-every_model = pytest.mark.parametrize("name", NAMES)
+# A key's bias shifts all of a query's similarities alike, and the last bias of a critic what is real and what is made:
+# their gradients are 0 but for rounding.
+WITHOUT_EFFECT = ("key.bias", "layers.4.bias")
+
+every_model = pytest.mark.parametrize("name", SHAPES)
 
 
 def _train(subject: Subject, steps: int, lr: float) -> list[dict[str, float]]:
@@ -52,8 +58,7 @@ def test_every_parameter_gets_a_finite_gradient(name: str) -> None:
         for parameter_name, parameter in trained.named_parameters():
             assert parameter.grad is not None, parameter_name
             assert torch.isfinite(parameter.grad).all(), parameter_name
-            # A key's bias shifts all of a query's similarities alike: its gradient is 0 but for rounding.
-            assert parameter.grad.abs().sum() > 0 or parameter_name.endswith("key.bias"), parameter_name
+            assert parameter.grad.abs().sum() > 0 or parameter_name.endswith(WITHOUT_EFFECT), parameter_name
         subject.model.zero_grad()
 
 
@@ -125,6 +130,27 @@ def test_metrics_merge_over_uneven_shards(name: str) -> None:
 
 
 @every_model
+def test_metrics_are_those_that_the_task_names(name: str) -> None:
+    subject, metrics = build(name), Metrics()
+    subject.model.eval()
+    with torch.inference_mode():
+        subject.task.measure(subject.modules, subject.batch, metrics)
+    named = resolve("task", entry_of(name).options["task"]).options["metrics"]
+    found = subject.task.compute(metrics)
+    assert all(any(fnmatch.fnmatchcase(one, pattern) for pattern in named) for one in found)
+    assert named[0] in found
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if build(name).task.makes_samples])
+def test_a_maker_of_samples_needs_nothing_but_their_keys(name: str) -> None:
+    subject = build(name)
+    subject.model.eval()
+    with torch.inference_mode():
+        rows = subject.task.predict(subject.modules, {"key": subject.batch["key"]})
+    assert all(row["image"].min() >= 0 and row["image"].max() <= 1 for row in rows)
+
+
+@every_model
 def test_predictions_are_one_a_sample_and_plain(name: str) -> None:
     subject = build(name)
     rows = _predictions(subject)
@@ -147,7 +173,7 @@ def test_pictures_are_grids_in_the_unit_range(name: str) -> None:
 @every_model
 def test_a_batch_has_the_keys_that_the_task_reads(name: str) -> None:
     subject = build(name)
-    entry = resolve("task", resolve("model", name).options["task"])
+    entry = resolve("task", entry_of(name).options["task"])
     for reads in entry.options["reads"]:
         assert any(key in subject.batch for key in reads.split("|")), reads
     assert len(subject.batch["id"]) == len(subject.batch["key"]) == 8

@@ -11,7 +11,7 @@ from dlsvc.train.meter import Meter
 from dlsvc.train.objective import Atom, run_phase
 from tests.engine.network import digest
 from tests.engine.processes import run_group
-from tests.models.every import NAMES, build
+from tests.models.every import SHAPES, build
 
 STRATEGIES = ("ddp", "fsdp", "zero1", "zero2", "zero3")
 NUM_ATOMS, MICRO_SIZE, STEPS = 4, 4, 3
@@ -50,7 +50,7 @@ def _digest(rank: int, world_size: int, name: str, strategy: str) -> str:
 
 def _digests(rank: int, world_size: int) -> dict[str, dict[str, str]]:
     torch.use_deterministic_algorithms(True)
-    return {name: {strategy: _digest(rank, world_size, name, strategy) for strategy in STRATEGIES} for name in NAMES}
+    return {name: {strategy: _digest(rank, world_size, name, strategy) for strategy in STRATEGIES} for name in SHAPES}
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +59,6 @@ def digests() -> dict[str, dict[str, str]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SHAPES)
 def test_strategies_give_one_digest_at_two_workers(digests: dict[str, dict[str, str]], name: str) -> None:
     assert digests[name] == dict.fromkeys(STRATEGIES, digests[name]["ddp"])

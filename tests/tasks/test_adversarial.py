@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from dlsvc.errors import UsageError
 from dlsvc.tasks.adversarial import Adversarial
-from dlsvc.tasks.base import Metrics, sample_normal
+from dlsvc.tasks.base import Metrics, sample_normal, sample_uniform
 from tests.models.every import build, only
 
 
@@ -79,3 +80,46 @@ def test_metrics_are_means_over_the_split() -> None:
     found = subject.task.compute(metrics)
     assert set(found) == {"d_real", "d_fake", "discriminator_loss", "generator_loss"}
     assert 0 < found["d_real"] < 1
+
+
+@pytest.mark.parametrize("name", ["gan, hinge", "gan, wasserstein"])
+def test_games_have_their_published_losses(name: str) -> None:
+    subject = build(name)
+    subject.task.gradient_penalty = 0
+    losses, _ = subject.task.losses(subject.modules, subject.batch, "discriminator")
+    noise = {phase: sample_normal(subject.batch, f"latent/{phase}", (4,)) for phase in subject.task.phases}
+    subject = build(name)
+    with torch.no_grad():
+        judge, maker = subject.modules["discriminator"], subject.modules["generator"]
+        real, fake = judge(subject.batch["image"]), judge(maker(noise["discriminator"]))
+    expected = {
+        "gan, hinge": torch.clamp(1 - real, min=0).mean() + torch.clamp(1 + fake, min=0).mean(),
+        "gan, wasserstein": fake.mean() - real.mean(),
+    }
+    torch.testing.assert_close(sum(losses.values()), expected[name])
+
+
+def test_gradient_penalty_is_that_of_a_second_derivative() -> None:
+    """Gulrajani et al. (2017) differentiate the gradient's norm; the slope along the gradient must agree."""
+    subject = build("gan, wasserstein")
+    judge, image = subject.modules["discriminator"], subject.batch["image"]
+    noise = sample_normal(subject.batch, "latent/discriminator", (4,))
+    with torch.no_grad():
+        fake = subject.modules["generator"](noise)
+    share = sample_uniform(subject.batch, "penalty").float()[:, None, None, None]
+    between = (image + share * (fake - image)).requires_grad_()
+    [gradient] = torch.autograd.grad(judge(between).sum(), between, create_graph=True)
+    expected = 10 * (gradient.flatten(1).norm(dim=1) - 1).square().mean()
+    weights = [parameter for name, parameter in judge.named_parameters() if name.endswith("weight")]
+    wanted = torch.autograd.grad(expected, weights)
+    losses, _ = subject.task.losses(subject.modules, subject.batch, "discriminator")
+    torch.testing.assert_close(losses["penalty_loss"], expected, rtol=1e-5, atol=1e-6)
+    found = torch.autograd.grad(losses["penalty_loss"], weights)
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_gradient_penalty_refuses_batch_norm() -> None:
+    subject = build("gan")
+    with pytest.raises(UsageError, match="give norm: none"):
+        subject.modules["discriminator"](subject.batch["image"], steepness=True)
