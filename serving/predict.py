@@ -29,7 +29,7 @@ def predict_command(
     out: str | Path | None = None,
 ) -> dict[str, Any]:
     """One of an image file (with labels: which fits), a sound file, a text, a row of features or several, or a seed to
-    generate from.
+    generate from, with a text where the model makes what is asked for.
 
     `answer` in what is returned is the JSON that a server sends, to the byte; a picture is written to `out`, by
     default NAME.png here, and returned as its path and sha256.
@@ -60,6 +60,8 @@ def route(predictor: Predictor) -> str:
 
 def _request(task: str, inputs: Mapping[str, Any], labels: Sequence[str] | None) -> huggingface.Request:
     given = {name: value for name, value in inputs.items() if value is not None}
+    if given.keys() == {"seed", "text"}:
+        return huggingface.request(task, given["text"], {"seed": given["seed"]})
     if len(given) != 1:
         found = " and ".join(given) or "none"
         raise UsageError(f"give one of an image, a sound, a text, features or a seed, not {found}")

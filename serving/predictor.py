@@ -10,6 +10,7 @@ import torch
 
 from dlsvc.data.preprocess import Arrays, Preprocess
 from dlsvc.data.tensors import to_tensors
+from dlsvc.errors import DataError, did_you_mean
 from dlsvc.store.bundle import Bundle
 from dlsvc.tasks.base import Prediction
 
@@ -24,8 +25,9 @@ class Predictor:
     """A published model, ready to answer.
 
     An input is a mapping with what the model reads: `image` or `audio` (encoded bytes), `features` (numbers),
-    `text`, or `seed` (an integer, for generation). Inputs of one call may differ in that. Sets this process to one
-    intra-op thread: sums are split by the number of threads, and answers must be equal wherever they are computed.
+    `text`, or `seed` (an integer, for generation) and perhaps the `class` (a name) that is to be made. Inputs of one
+    call may differ in that. Sets this process to one intra-op thread: sums are split by the number of threads, and
+    answers must be equal wherever they are computed.
     """
 
     def __init__(self, bundle: Bundle) -> None:
@@ -68,9 +70,19 @@ class Predictor:
         return found
 
     def _arrays(self, inputs: Sequence[Input]) -> Arrays:
-        if "seed" in inputs[0]:
-            return {"key": np.asarray([int(item["seed"]) for item in inputs], np.int64)}
-        return self.preprocess.from_request(inputs)
+        if "seed" not in inputs[0]:
+            return self.preprocess.from_request(inputs)
+        arrays = {"key": np.asarray([int(item["seed"]) for item in inputs], np.int64)}
+        if "class" in inputs[0] and self.task.makes_classes:
+            labels = [self._label(place, str(item["class"])) for place, item in enumerate(inputs)]
+            arrays["label"] = np.asarray(labels, np.int64)
+        return arrays
+
+    def _label(self, place: int, name: str) -> int:
+        known = self.bundle.classes
+        if name not in known:
+            raise DataError(f"input {place}: no class is called {name!r}{did_you_mean(name, known)}")
+        return known.index(name)
 
     def _pass(self, rows: Sequence[Arrays]) -> list[Prediction]:
         padded = [*rows, *[rows[-1]] * (BATCH_SIZE - len(rows))]

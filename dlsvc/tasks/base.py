@@ -79,6 +79,11 @@ class Task:
     couples_samples: ClassVar[bool] = False
     makes_samples: ClassVar[bool] = False
 
+    @property
+    def makes_classes(self) -> bool:
+        """Whether samples can be asked for by a label."""
+        return False
+
     def modules(self, model: nn.Module) -> dict[str, nn.Module]:
         """The units that an engine wraps, by role name. Names prefix the parameter names in checkpoints, never in
         bundles.

@@ -56,6 +56,10 @@ class Denoising(Task):
         self.sampler = Sampler(self.shares.tolist(), prediction, solver, sample_steps, clip=1.0)
         self.shape, self.num_classes = (0, 0, 0), 0
 
+    @property
+    def makes_classes(self) -> bool:
+        return self.num_classes > 0
+
     def modules(self, model: nn.Module) -> dict[str, nn.Module]:
         """Also notes the images' shape and the classes, which a wrapped module no longer shows."""
         self.shape, self.num_classes = model.shape, model.num_classes  # type: ignore[assignment]

@@ -13,9 +13,11 @@ into JSON or a PNG. Nothing here knows HTTP, so that `dlsvc predict` gives the s
     embedding            an image, or rows of features                                          embeddings
     reconstruction       an image; or none                none; or seed                         PNG
     adversarial          none                             seed                                  PNG
+    denoising            a class, or nothing              seed                                  PNG
     segmentation         an image                         threshold, subtask: semantic          [{label, score, mask}]
 
-`inputs` of a request with a seed is a prompt to the client's methods, and these models read none: it may be anything.
+`inputs` of a request with a seed is a prompt to the client's methods. Of these models only those that learnt classes
+read it, as the name of one; to the others it may be anything.
 """
 
 from __future__ import annotations
@@ -225,6 +227,13 @@ def _read_seed(inputs: Any, parameters: Mapping[str, Any]) -> Read:
     return [{"seed": _integer(parameters, "seed", 0, 0)}], True
 
 
+def _read_class(inputs: Any, parameters: Mapping[str, Any]) -> Read:
+    """A seed, and the class that a sample is to be of; an empty text is any."""
+    [found], single = _read_seed(inputs, parameters)
+    asked = _text(inputs, '"inputs"').strip()
+    return [{**found, "class": asked} if asked else found], single
+
+
 def _read_contrastive(inputs: Any, parameters: Mapping[str, Any]) -> Read:
     """Texts to embed, or an image with labels to choose from."""
     if "candidate_labels" in parameters:
@@ -349,7 +358,9 @@ _DIALECTS: Mapping[str, _Dialect] = {
     "reconstruction": _Dialect(_read_reconstruction, _write_image, ("seed", "prompt")),
     "autoencoding": _Dialect(_read_reconstruction, _write_image, ("prompt",)),
     "adversarial": _GENERATION,
-    "denoising": _GENERATION,
+    "denoising": _Dialect(
+        _read_class, _write_image, ("seed", "prompt"), None, 'JSON, such as {"inputs": "", "parameters": {"seed": 0}}'
+    ),
     "segmentation": _Dialect(_read_segmentation, _write_segmentation, ("threshold",)),
     "contrastive": _Dialect(_read_contrastive, _write_contrastive, ("candidate_labels", "hypothesis_template")),
 }

@@ -37,6 +37,23 @@ _SPECS: dict[str, dict[str, Any]] = {
         },
         "data": {"source": "nuclei"},
     },
+    "ddpm": {
+        "model": {
+            "name": "ddpm",
+            "args": {
+                "image_size": 8,
+                "in_channels": 1,
+                "widths": [8, 16],
+                "attention": [False, True],
+                "blocks": 1,
+                "head_dim": 8,
+                "groups": 4,
+                "num_classes": 10,
+            },
+        },
+        "task": {"name": "denoising", "args": {"sample_steps": 3, "guidance": 2.0}},
+        "data": {"source": "digits", "image": {"size": 8, "mean": [0.5], "std": [0.5]}},
+    },
     "glosses": {
         "model": {"name": "text_classifier", "args": {"d_model": 16, "num_layers": 1, "num_classes": 4}},
         "data": {"source": "wordnet", "limit": 400, "text": {"tokenizer": "word"}},

@@ -44,7 +44,9 @@ def test_any_json_is_a_request_or_a_usage_error(task: str, inputs: Any, paramete
     found = _parse(task, body, "application/json")
     for item in found.inputs if found else []:
         ((name, value),) = item.items()
-        assert isinstance(value, {"image": bytes, "audio": bytes, "text": str, "features": list, "seed": int}[name])
+        assert isinstance(
+            value, {"image": bytes, "audio": bytes, "text": str, "features": list, "seed": int, "class": str}[name]
+        )
 
 
 @given(st.sampled_from(TASKS), st.integers(1, 50_000))

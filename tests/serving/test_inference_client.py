@@ -79,6 +79,16 @@ def test_text_to_image(name: str, client: Client) -> None:
     assert first.tobytes() == again.tobytes() != other.tobytes()
 
 
+def test_text_to_image_of_a_class(client: Client) -> None:
+    model = _model(client, "ddpm")
+    three, again, four, any_of_them = (model.text_to_image(name, seed=1) for name in ("3", "3", "4", ""))
+    assert three.size == (8, 8)
+    assert three.tobytes() == again.tobytes()
+    assert len({image.tobytes() for image in (three, four, any_of_them)}) == 3
+    with pytest.raises(HfHubHTTPError, match="no class is called 'three'"):
+        model.text_to_image("three", seed=1)
+
+
 def test_the_client_shows_what_is_wrong(client: Client) -> None:
     with pytest.raises(HfHubHTTPError, match="takes no parameter .width."):
         _model(client, "gan").text_to_image("a digit", width=64)

@@ -67,6 +67,15 @@ def test_an_unknown_model_is_not_found(published: Path) -> None:
         predict_command("test-lenet", home=published, seed=1)
 
 
+def test_a_seed_and_a_class_make_a_picture(published: Path, tmp_path: Path) -> None:
+    asked = [{"text": "3", "seed": 1}, {"text": "3", "seed": 1}, {"text": "4", "seed": 1}, {"seed": 1}]
+    found = [predict_command("test-ddpm", home=published, out=tmp_path / "it.png", **one)["sha256"] for one in asked]
+    assert found[0] == found[1]
+    assert len(set(found)) == 3
+    with pytest.raises(DataError, match="no class is called 'there'"):
+        predict_command("test-ddpm", home=published, text="there", seed=1)
+
+
 def test_a_picture_goes_where_it_is_asked_to(published: Path, tmp_path: Path) -> None:
     found = predict_command("test-gan", home=published, seed=1, out=tmp_path / "new" / "it.png")
     assert found["path"] == str(tmp_path / "new" / "it.png")

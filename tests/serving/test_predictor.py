@@ -18,6 +18,7 @@ def _inputs(name: str, count: int) -> list[dict[str, Any]]:
         "lenet5": [lambda seed: {"image": picture(seed)}],
         "vae": [lambda seed: {"image": picture(seed)}, lambda seed: {"seed": seed}],
         "gan": [lambda seed: {"seed": seed}],
+        "ddpm": [lambda seed: {"seed": seed}, lambda seed: {"seed": seed, "class": str(seed % 10)}],
         "clip": [lambda seed: {"image": picture(seed, 3)}, lambda seed: {"text": f"picture {'of a cat ' * seed}"}],
         "iris": [lambda seed: {"features": random.normal(size=4).tolist()}],
         "speech": [lambda seed: {"audio": chirp(seed)}],
@@ -26,7 +27,7 @@ def _inputs(name: str, count: int) -> list[dict[str, Any]]:
     return [kinds[name][place % len(kinds[name])](place) for place in range(count)]
 
 
-@pytest.mark.parametrize("name", ["lenet5", "vae", "gan", "clip", "iris", "speech", "glosses"])
+@pytest.mark.parametrize("name", ["lenet5", "vae", "gan", "ddpm", "clip", "iris", "speech", "glosses"])
 def test_an_answer_is_the_same_alone_and_in_any_batch(name: str, predictors: dict[str, Predictor]) -> None:
     predictor, inputs = predictors[name], _inputs(name, 2 * BATCH_SIZE + 3)
     alone = [predictor.predict([item])[0] for item in inputs]

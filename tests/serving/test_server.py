@@ -36,6 +36,7 @@ def _requests(seed: int) -> list[tuple[str, bytes]]:
         ("vae", picture(seed)),
         ("vae", as_json("", seed=seed)),
         ("gan", as_json("", seed=seed)),
+        ("ddpm", as_json("7", seed=seed)),
         ("clip", picture(seed, 3)),
         ("clip", as_json(["a smile", "flag " * seed])),
         ("clip", as_json(as_text(picture(seed, 3)), candidate_labels=labels)),
@@ -89,7 +90,7 @@ def test_the_command_gives_the_served_json(
     assert huggingface.encode(found["answer"]) == client.post(model, body).body
 
 
-@pytest.mark.parametrize(("model", "seed"), [("vae", None), ("vae", 5), ("gan", 5)])
+@pytest.mark.parametrize(("model", "seed"), [("vae", None), ("vae", 5), ("gan", 5), ("ddpm", 5)])
 def test_the_command_writes_the_served_picture(
     model: str, seed: int | None, client: Client, published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
