@@ -5,44 +5,41 @@ from __future__ import annotations
 import asyncio
 import json
 import shlex
-import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dlsvc.errors import ClusterUnreachable, Refused, RunCancelled, RunFailed
-from dlsvc.spec.load import load
-from dlsvc.spec.schema import Spec, TrainSpec
+from dlsvc.errors import ClusterUnreachable, Refused, RunCancelled, RunFailed, UsageError
+from dlsvc.spec.load import dump_yaml, load
+from dlsvc.spec.schema import ServeSpec, TuneSpec
 
 # What the spec is called where the job runs.
 _SPEC = "spec.yaml"
 
 
 def submit(path: str, overrides: Sequence[str], *, address: str, run_name: str | None, follow: bool) -> dict[str, Any]:
-    """Send a train spec, checked here first, as a job whose driver runs on the cluster. Returns the job's id, and its
-    result when followed.
+    """Send a train or tune spec, checked here first, as a job whose driver runs on the cluster. Returns the job's id,
+    and its result when followed.
     """
     spec = load(path, overrides)
+    if isinstance(spec, ServeSpec):
+        raise UsageError(f"{path} is a serve spec, and a server has no end; `dlsvc serve {path}` serves it")
+    if run_name and isinstance(spec, TuneSpec):
+        raise UsageError("--name is a run's; a search names its trials after itself")
     client = _client(address)
-    arguments = [*overrides, *_places(spec), *(["--name", run_name] if run_name else []), "--address", "auto", "--json"]
+    arguments = [*(["--name", run_name] if run_name else []), "--address", "auto", "--json"]
     with tempfile.TemporaryDirectory() as folder:
-        shutil.copy(path, Path(folder) / _SPEC)
+        # As it is understood here: overrides, what came from other files and paths mean the same where the job runs.
+        (Path(folder) / _SPEC).write_text(dump_yaml(spec), encoding="utf-8")
         job = client.submit_job(
-            entrypoint=shlex.join(["dlsvc", "train", _SPEC, *arguments]),
+            entrypoint=shlex.join(["dlsvc", spec.kind, _SPEC, *arguments]),
             runtime_env={"working_dir": folder},
-            metadata={"dlsvc": "train", "spec": Path(path).name, "run": run_name or ""},
+            metadata={"dlsvc": spec.kind, "spec": Path(path).name, "run": run_name or ""},
         )
     found = {"job": job, "address": address, "status": "submitted"}
     return {**found, **_follow(client, job)} if follow else found
-
-
-def _places(spec: Spec) -> list[str]:
-    """Overrides for what counts from the directory here: the job has another."""
-    if not isinstance(spec, TrainSpec) or "/" not in spec.data.source:
-        return []
-    return [f"data.source={json.dumps(spec.data.source)}"]
 
 
 def _client(address: str) -> Any:

@@ -76,6 +76,37 @@ def test_submitted_run_is_followed_to_its_result(
     assert json.loads(shown.stdout)["result"]["weights_sha256"] == result["weights_sha256"]
 
 
+def test_what_counts_from_here_means_the_same_there(
+    dashboard: str, environment: dict[str, str], tmp_path: Path, home: Path
+) -> None:
+    """A search whose train spec is another file, whose data are a path from this directory, and an override."""
+    (tmp_path / "rows.csv").write_text("a,b,label\n" + "".join(f"{n % 7},{n % 5},{n % 2}\n" for n in range(80)))
+    (tmp_path / "train.yaml").write_text(
+        "kind: train\nname: from-here\nmodel: {name: mlp, args: {in_features: 2, hidden_dims: [4], num_classes: 2}}\n"
+        "data: {source: ./rows.csv}\nbudget: {steps: 4}\nbatch: {global_size: 8, micro_size: 8}\n"
+    )
+    (tmp_path / "tune.yaml").write_text(
+        "kind: tune\nname: search-from-here\ntrain: train.yaml\nalgorithm: grid\nsearch: {optim.lr: {choice: [0.1]}}\n"
+    )
+    command = [sys.executable, "-m", "dlsvc.cli", "submit", "tune.yaml", "train.budget.steps=5"]
+    command += ["--address", dashboard, "--follow", "--json"]
+    said = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert said.returncode == 0, said.stderr + said.stdout
+    [trial] = json.loads(said.stdout.splitlines()[-1])["trials"]
+    assert RunStore(home).open(trial["run"]).status()["status"] == "finished"
+    assert trial["step"] == 5
+
+
+def test_kinds_that_are_not_run_to_an_end_are_refused(environment: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "serve.yaml"
+    path.write_text("kind: serve\nmodels: [{model: lenet5}]\n")
+    said = dlsvc(environment, "submit", str(path), "--address", "http://127.0.0.1:1", "--json")
+    assert said.returncode == 2
+    assert "a server has no end" in said.stderr
+
+
 def test_wrong_token_is_refused(dashboard: str, environment: dict[str, str], tmp_path: Path) -> None:
     path = tmp_path / "spec.yaml"
     path.write_text(dump_yaml(spec_of("lenet5")))
