@@ -34,7 +34,8 @@ def submit(path: str, overrides: Sequence[str], *, address: str, run_name: str |
         # As it is understood here: overrides, what came from other files and paths mean the same where the job runs.
         (Path(folder) / _SPEC).write_text(dump_yaml(spec), encoding="utf-8")
         job = client.submit_job(
-            entrypoint=shlex.join(["dlsvc", spec.kind, _SPEC, *arguments]),
+            # Ray may collect the job's directory while its driver still runs, and Tune asks where it is.
+            entrypoint=f'cd / && exec dlsvc {spec.kind} "$OLDPWD/{_SPEC}" {shlex.join(arguments)}',
             runtime_env={"working_dir": folder},
             metadata={"dlsvc": spec.kind, "spec": Path(path).name, "run": run_name or ""},
         )
