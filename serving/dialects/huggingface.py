@@ -358,6 +358,7 @@ _DIALECTS: Mapping[str, _Dialect] = {
     "reconstruction": _Dialect(_read_reconstruction, _write_image, ("seed", "prompt")),
     "autoencoding": _Dialect(_read_reconstruction, _write_image, ("prompt",)),
     "adversarial": _GENERATION,
+    "adversarial-super-resolution": _Dialect(_read_reconstruction, _write_image, ("prompt",)),
     "super-resolution": _Dialect(_read_reconstruction, _write_image, ("prompt",)),
     "denoising": _Dialect(
         _read_class, _write_image, ("seed", "prompt"), None, 'JSON, such as {"inputs": "", "parameters": {"seed": 0}}'
