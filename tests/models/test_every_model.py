@@ -79,7 +79,8 @@ def test_phases_cover_every_parameter(name: str) -> None:
     trained = {
         id(p) for phase in subject.task.phases for p in subject.modules[subject.task.trainable(phase)].parameters()
     }
-    assert trained == {id(p) for p in subject.model.parameters() if p.requires_grad}
+    # What is frozen from the start may stand in a module of its own.
+    assert trained >= {id(p) for p in subject.model.parameters() if p.requires_grad}
 
 
 @every_model
