@@ -53,7 +53,7 @@ def test_finished_run_is_given_back(calm: dict[str, Any], home: Path) -> None:
     assert attempts.read_text() == before
 
 
-QUICK = {("fsdp", "stream"), ("zero3", "stream")}
+QUICK = {("fsdp", "stream"), ("zero3", "resident")}
 MATRIX = [
     pytest.param(strategy, feed, marks=() if (strategy, feed) in QUICK else pytest.mark.slow)
     for strategy in STRATEGIES
