@@ -13,6 +13,7 @@ into JSON or a PNG. Nothing here knows HTTP, so that `dlsvc predict` gives the s
     embedding            an image, or rows of features                                          embeddings
     reconstruction       an image; or none                none; or seed                         PNG
     adversarial          none                             seed                                  PNG
+    super-resolution     an image (also for adversarial-super-resolution)                       PNG
     denoising            a class, or nothing              seed                                  PNG
     segmentation         an image                         threshold, subtask: semantic          [{label, score, mask}]
 
