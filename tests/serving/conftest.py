@@ -37,6 +37,17 @@ _SPECS: dict[str, dict[str, Any]] = {
         },
         "data": {"source": "nuclei"},
     },
+    "codes": {
+        "model": {"name": "autoencoder", "args": {"image_size": 8, "widths": [16], "code_dim": 4}},
+        "data": {"source": "digits", "image": {"size": 8}},
+    },
+    "sharper": {
+        "model": {"name": "srresnet", "args": {"scale": 2, "channels": 4, "num_blocks": 1}},
+        "data": {
+            "source": "digits",
+            "image": {"size": 16, "channels": 3, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
+        },
+    },
     "ddpm": {
         "model": {
             "name": "ddpm",

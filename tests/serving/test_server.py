@@ -44,6 +44,9 @@ def _requests(seed: int) -> list[tuple[str, bytes]]:
         ("speech", chirp(seed)),
         ("speech", as_json([as_text(chirp(seed)), as_text(chirp(seed + 1))], top_k=2)),
         ("glosses", as_json(["a large wild cat", "run " * seed])),
+        ("nuclei", picture(seed)),
+        ("codes", picture(seed)),
+        ("sharper", picture(seed, 3)),
     ]
 
 
