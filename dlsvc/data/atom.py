@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -38,7 +39,10 @@ class Preprocessing(Protocol):
 
 @dataclass
 class AtomBuilder:
-    """Builds atom `j` of step `t`: rows, decoded, augmented by each sample's key, normalised, mixed with partners."""
+    """Builds atom `j` of step `t`: rows, decoded, augmented by each sample's key, normalised, mixed with partners.
+
+    A sample has the same bits in whichever company it is built, so several atoms are built in one pass over arrays.
+    """
 
     plan: Plan
     table: Rows
@@ -47,9 +51,12 @@ class AtomBuilder:
     pipeline: Pipeline = field(default_factory=Pipeline)
 
     def build(self, step: int, atom: int) -> Arrays:
-        positions = self.plan.positions(step, atom)
-        batch = self._batch(positions)
-        return self._mixed(batch, step) if self.pipeline.mixes else batch
+        return self.build_all([(step, atom)])
+
+    def build_all(self, places: Sequence[tuple[int, int]]) -> Arrays:
+        """The samples of several (step, atom), one atom after the other."""
+        batch = self._batch(np.concatenate([self.plan.positions(step, atom) for step, atom in places]))
+        return self._mixed(batch) if self.pipeline.mixes else batch
 
     def _batch(self, positions: NDArray[np.int64]) -> Arrays:
         ids, samples = self._decode(positions, self.plan.ids(positions))
@@ -65,15 +72,23 @@ class AtomBuilder:
             batch["spectrogram"] = self.pipeline.apply_spectrograms(batch["spectrogram"], words)
         return {**batch, "id": ids, "position": positions, "key": words.view(np.int64)}
 
-    def _mixed(self, batch: Arrays, step: int) -> Arrays:
+    def _mixed(self, batch: Arrays) -> Arrays:
         """Mixed with the samples at the partners' places of the global batch, whoever computes those."""
-        first = step * self.plan.global_size
-        places = partners(self.plan.seed, step, self.plan.global_size)[batch["position"] - first]
-        other = self._batch(first + places)
+        other = self._batch(self._partners(batch["position"]))
         eye = np.eye(len(self.preprocess.classes), dtype=np.float32)
         one, two = ((part["image"], eye[part["label"]]) for part in (batch, other))
         image, target = self.pipeline.mix(one, two, batch["key"].view(np.uint64))
         return {**batch, "image": image, "target": target}
+
+    def _partners(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The position of each position's partner, in the same step."""
+        steps, offsets = np.divmod(positions, self.plan.global_size)
+        found = np.empty_like(positions)
+        for step in np.unique(steps).tolist():
+            here = steps == step
+            own = partners(self.plan.seed, step, self.plan.global_size)
+            found[here] = step * self.plan.global_size + own[offsets[here]]
+        return found
 
     def _decode(self, positions: NDArray[np.int64], ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], dict[str, Any]]:
         """Decode, filling the place of a bad sample with the next planned id, which every worker finds alike."""

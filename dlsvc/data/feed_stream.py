@@ -63,12 +63,13 @@ class BuildAtoms:
             raise
 
     def _built(self, rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        places = list(zip(rows["step"].tolist(), rows["atom"].tolist(), strict=True))
-        atoms = [self.builder.build(step, max(atom, 0)) for step, atom in places]
-        # Large atoms come one a block: an axis more is no copy.
-        stack = (lambda arrays: arrays[0][None]) if len(atoms) == 1 else np.stack
-        stacked = {name: stack([atom[name] for atom in atoms]) for name in atoms[0]} if atoms else {}
-        return {"step": rows["step"], "atom": rows["atom"], **stacked}
+        places = [(step, max(atom, 0)) for step, atom in zip(rows["step"].tolist(), rows["atom"].tolist(), strict=True)]
+        if not places:
+            return {"step": rows["step"], "atom": rows["atom"]}
+        whole = self.builder.build_all(places)
+        # A row is an atom: an axis more, and no copy.
+        atoms = {name: array.reshape(len(places), -1, *array.shape[1:]) for name, array in whole.items()}
+        return {"step": rows["step"], "atom": rows["atom"], **atoms}
 
 
 class PlannedData(DataConfig):

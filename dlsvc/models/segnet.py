@@ -5,6 +5,7 @@ B batch, C channels (`base_channels`), K classes. Sizes in comments are of a 224
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -68,6 +69,17 @@ class SegNet(nn.Module):
             x, found = F.max_pool2d(x, 2, return_indices=True)  # (B, C, 112, 112) ... (B, 8C, 7, 7)
             places.append((found, size))
         for stage, (found, size) in zip(self.decoder, reversed(places), strict=True):
-            x = stage(F.max_unpool2d(x, found, [2, 2], output_size=list(size)))  # (B, 8C, 14, 14) ... (B, C, 224, 224)
+            x = stage(unpooled(x, found, size))  # (B, 8C, 14, 14) ... (B, C, 224, 224)
         logits: Tensor = self.head(x)  # (B, K, 224, 224)
         return logits
+
+
+def unpooled(x: Tensor, places: Tensor, size: torch.Size) -> Tensor:
+    """(B, C, h, w) -> (B, C, *size): each value where its maximum was found, zeros elsewhere.
+
+    It is torch's `max_unpool2d`, which has no deterministic implementation. No two values have one place, since windows
+    don't overlap.
+    """
+    empty = x.new_zeros(*x.shape[:2], size.numel())
+    found: Tensor = empty.scatter(2, places.flatten(2), x.flatten(2)).unflatten(2, size)
+    return found

@@ -110,5 +110,9 @@ def _provided(augmentation: Any, home: Path) -> Any:
 
 
 def resident(table: Rows, job: Job, start: int, rank: int, world_size: int) -> Iterator[Round]:
-    """The resident feed of one rank."""
-    return resident_feed(atom_builder(job, table), start=start, stop=job.total_steps, rank=rank, world_size=world_size)
+    """The resident feed of one rank, with a thread for each of its CPUs."""
+    threads = max(1, int(job.spec.scaling.resources.cpu))
+    stop = job.total_steps
+    return resident_feed(
+        atom_builder(job, table), start=start, stop=stop, rank=rank, world_size=world_size, threads=threads
+    )

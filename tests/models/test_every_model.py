@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -49,7 +50,16 @@ def test_overfits_one_batch(name: str) -> None:
         assert min(record["discriminator"] for record in history) < history[0]["discriminator"]
 
 
+@pytest.fixture
+def deterministic() -> Iterator[None]:
+    """As workers train: an operation that has no deterministic implementation raises."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
 @every_model
+@pytest.mark.usefixtures("deterministic")
 def test_every_parameter_gets_a_finite_gradient(name: str) -> None:
     subject = build(name)
     for phase in subject.task.phases:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from dlsvc.errors import UsageError
 from dlsvc.models.audio_cnn import AudioCNN
@@ -19,6 +20,7 @@ from dlsvc.models.lenet5 import LeNet5
 from dlsvc.models.mlp import MLP
 from dlsvc.models.perceptron import Perceptron
 from dlsvc.models.resnet34 import ResNet34
+from dlsvc.models.segnet import unpooled
 from dlsvc.models.text_classifier import TextClassifier
 from dlsvc.models.vae import VAE
 from dlsvc.models.vgg16 import VGG16
@@ -244,6 +246,17 @@ def test_no_parameter_is_a_scalar() -> None:
 def test_impossible_sizes_are_refused(kind: Any, args: dict[str, int], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         kind(**args)
+
+
+@pytest.mark.parametrize("size", [8, 9])
+def test_segnet_puts_maxima_back_where_they_were(size: int) -> None:
+    image = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    pooled, places = functional.max_pool2d(image, 2, return_indices=True)
+    expected = functional.max_unpool2d(pooled, places, [2, 2], output_size=[size, size])
+    found = unpooled(pooled, places, image.shape[-2:])
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    gradients = [torch.autograd.grad(one.square().sum(), image, retain_graph=True)[0] for one in (found, expected)]
+    torch.testing.assert_close(*gradients, rtol=0, atol=0)
 
 
 def test_images_and_texts_of_another_size_are_refused() -> None:

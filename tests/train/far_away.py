@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,15 @@ FETCH_S = 0.05
 class FarAway(AtomBuilder):
     """A builder whose storage is far away, and that writes down on which node it stands."""
 
-    def build(self, step: int, atom: int) -> dict[str, Any]:
+    def build_all(self, places: Sequence[tuple[int, int]]) -> dict[str, Any]:
         import ray
 
-        time.sleep(FETCH_S)
         node = ray.get_runtime_context().get_node_id()
         run = Run(Path(self.__dict__["run_path"]))
-        run.append("built.jsonl", {"node": node, "step": step, "time": time.time()})
-        return super().build(step, atom)
+        for step, _ in places:
+            time.sleep(FETCH_S)
+            run.append("built.jsonl", {"node": node, "step": step, "time": time.time()})
+        return super().build_all(places)
 
 
 def far_away(job: Job) -> AtomBuilder:
