@@ -53,6 +53,8 @@ class Eye(nn.Module):
         super().__init__()
         whole = EfficientNet(in_channels=in_channels)
         self.stem, self.stages = whole.stem, whole.stages[:num_stages]
+        # A module begins in train mode, in which its norms would follow the batches.
+        self.train(False)
 
     def train(self, mode: bool = True) -> Eye:
         return super().train(False)

@@ -31,7 +31,6 @@ def test_losses_are_weighed_and_the_papers() -> None:
 
 def test_the_eye_stays_as_it_is_and_lets_gradients_through() -> None:
     subject = build("srgan")
-    subject.model.train()
     before = {name: value.clone() for name, value in subject.modules["eye"].state_dict().items()}
     with only(subject, "generator") as trained:
         losses, _ = subject.task.losses(subject.modules, subject.batch, "generator")
