@@ -99,6 +99,38 @@ def timesteps(num_steps: int, taken: int) -> list[int]:
 
 
 @dataclass(frozen=True)
+class Given:
+    """Samples (B, ...) to begin from instead of noise alone. With `strength` 1 all steps are taken, with less the last
+    share of them (Meng et al. 2022, SDEdit). Where `stay`, broadcast to (B, ...), is 1 the sample stays as it is, and
+    the rest is made to fit (Lugmayr et al. 2022, RePaint, without going back).
+    """
+
+    sample: Tensor
+    strength: float = 1.0
+    stay: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.strength <= 1:
+            raise UsageError(f"strength must be above 0 and at most 1, not {self.strength}")
+
+    def skipped(self, steps: int) -> int:
+        """How many of so many steps are left out; one is always taken."""
+        return steps - max(1, round(steps * self.strength))
+
+    def at(self, share: float, noise: Tensor) -> Tensor:
+        """The sample with as much noise as belongs to a share; noise alone where nothing is skipped."""
+        if self.strength == 1:
+            return noise
+        return math.sqrt(share) * self.sample + math.sqrt(1 - share) * noise
+
+    def kept_in(self, state: Tensor, share: float, noise: Tensor) -> Tensor:
+        if self.stay is None:
+            return state
+        own = math.sqrt(share) * self.sample + math.sqrt(1 - share) * noise
+        return self.stay * own + (1 - self.stay) * state
+
+
+@dataclass(frozen=True)
 class Sampler:
     """How samples are made of noise.
 
@@ -130,12 +162,18 @@ class Sampler:
         *_, last = self.trajectory(network, noise, draw)
         return last
 
-    def trajectory(self, network: Network, noise: Tensor, draw: Draw | None = None) -> Iterator[Tensor]:
-        """The state after each step; the last is the sample."""
+    def trajectory(
+        self, network: Network, noise: Tensor, draw: Draw | None = None, given: Given | None = None
+    ) -> Iterator[Tensor]:
+        """The state after each step; the last is the sample. From a `given` sample it starts on the way, and what of
+        it is to stay is put back after each step.
+        """
         steps = timesteps(len(self.shares), self.steps)
         # The step after the last leaves no noise.
         shares = [*(self.shares[step] for step in steps), 1.0]
-        state, before = noise, None
+        skipped = 0 if given is None else given.skipped(self.steps)
+        steps, shares = steps[skipped:], shares[skipped:]
+        state, before = noise if given is None else given.at(shares[0], noise), None
         for number, step in enumerate(steps):
             share, following = shares[number], shares[number + 1]
             estimate = self._estimate(network, state, step, share)
@@ -149,6 +187,7 @@ class Sampler:
             else:
                 state = _ddim(state, estimate, share, following)
             before = estimate
+            state = state if given is None else given.kept_in(state, following, noise)
             yield state
 
     def _estimate(self, network: Network, state: Tensor, step: int, share: float) -> Tensor:
@@ -167,9 +206,12 @@ class Sampler:
         return math.sqrt(following) * (state / math.sqrt(share) + width * (slope + other) / 2)
 
 
-def guided(network: Callable[[Tensor, int, Tensor], Tensor], wanted: Tensor, without: Tensor, scale: float) -> Network:
+def guided(
+    network: Callable[[Tensor, int, Tensor], Tensor], wanted: Tensor, without: Tensor, scale: float | Tensor
+) -> Network:
     """Classifier-free guidance (Ho and Salimans 2022, equation 6, with scale = 1 + w): `scale` times the way from the
-    prediction without the condition to the one with it. Conditions are (B, ...); both go through as one batch.
+    prediction without the condition to the one with it. Conditions are (B, ...); both go through as one batch. A
+    sample may have a scale of its own: then it is shaped to multiply (B, ...).
     """
 
     def ask(state: Tensor, step: int) -> Tensor:

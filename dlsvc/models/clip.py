@@ -89,15 +89,24 @@ class TextEncoder(nn.Module):
                 nn.init.zeros_(parameter)
 
     def forward(self, tokens: Tensor, attention_mask: Tensor | None) -> Tensor:
+        end = (tokens == self.eos_id).int().argmax(dim=1)  # the first one
+        # The norm is each token's own.
+        vector: Tensor = self.norm(self._stream(tokens, attention_mask)[torch.arange(len(end), device=end.device), end])
+        return vector  # (B, D)
+
+    def states(self, tokens: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """What each token has come to, (B, T, D)."""
+        found: Tensor = self.norm(self._stream(tokens, attention_mask))
+        return found
+
+    def _stream(self, tokens: Tensor, attention_mask: Tensor | None) -> Tensor:
         length = tokens.shape[1]
         if length > len(self.positions):
             raise UsageError(f"clip: texts have {length} tokens, the model's max_seq_len is {len(self.positions)}")
-        x = self.tokens(tokens) + self.positions[:length]  # (B, T) -> (B, T, D)
+        x: Tensor = self.tokens(tokens) + self.positions[:length]  # (B, T) -> (B, T, D)
         for block in self.blocks:
             x = block(x, is_causal=True, keep=attention_mask)
-        end = (tokens == self.eos_id).int().argmax(dim=1)  # the first one
-        vector: Tensor = self.norm(x[torch.arange(len(x), device=x.device), end])  # (B, D)
-        return vector
+        return x
 
 
 @register_model(

@@ -78,7 +78,7 @@ class VAE(nn.Module):
         super().__init__()
         if image_size % _DOWN:
             raise UsageError(f"vae: image_size must be a multiple of {_DOWN}, not {image_size}")
-        self.latent_dim = latent_dim
+        self.latent_shape = (latent_dim,)
         side = image_size // _DOWN
         self.encoder = Encoder(in_channels=in_channels, base_channels=base_channels, side=side, latent_dim=latent_dim)
         self.decoder = Decoder(out_channels=in_channels, base_channels=base_channels, side=side, latent_dim=latent_dim)

@@ -17,6 +17,7 @@ class MultiHeadAttention(nn.Module):
 
     Attends to `context` (B, S, context_dim) when one is given, else to itself. `keep` (B, S) is False on positions that
     nobody may attend to; `is_causal` hides what comes after a position. Each query must be left with something to see.
+    `bias` is that of queries, keys and values.
     """
 
     def __init__(
@@ -26,6 +27,7 @@ class MultiHeadAttention(nn.Module):
         num_heads: int,
         context_dim: int | None = None,
         bias: bool = True,
+        output_bias: bool = True,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
@@ -36,7 +38,7 @@ class MultiHeadAttention(nn.Module):
         self.query = nn.Linear(d_model, d_model, bias=bias)
         self.key = nn.Linear(context_dim or d_model, d_model, bias=bias)
         self.value = nn.Linear(context_dim or d_model, d_model, bias=bias)
-        self.output = nn.Linear(d_model, d_model, bias=bias)
+        self.output = nn.Linear(d_model, d_model, bias=output_bias)
         if bias:
             # It adds the same to all of a query's scores, which softmax takes away again: its gradient is zero but for
             # rounding, and Adam would blow that up to full steps. Kept for the field's weights, never trained.

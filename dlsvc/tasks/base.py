@@ -84,6 +84,11 @@ class Task:
         """Whether samples can be asked for by a label."""
         return False
 
+    @property
+    def makes_prompts(self) -> bool:
+        """Whether samples can be asked for by a text."""
+        return False
+
     def modules(self, model: nn.Module) -> dict[str, nn.Module]:
         """The units that an engine wraps, by role name. Names prefix the parameter names in checkpoints, never in
         bundles.

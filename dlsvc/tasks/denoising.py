@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dlsvc.augment import keys as random
-from dlsvc.diffusion import Network, Sampler, guided, kept, noised, target
+from dlsvc.diffusion import Given, Network, Sampler, guided, kept, noised, target
 from dlsvc.registry import register_task
 from dlsvc.tasks.base import (
     Batch,
@@ -23,6 +23,7 @@ from dlsvc.tasks.base import (
     as_pictures,
     dummy_samples,
     sample_normal,
+    sample_uniform,
 )
 
 _NUM_PICTURES = 16
@@ -40,6 +41,9 @@ class Denoising(Task):
     `sample_steps` make the samples. Times and noise belong to the samples. Metric: denoising_loss.
     """
 
+    # What estimates of a sample are cut to.
+    clip: ClassVar[float | None] = 1.0
+
     def __init__(
         self,
         *,
@@ -53,7 +57,7 @@ class Denoising(Task):
     ) -> None:
         self.prediction, self.drop_label, self.guidance = prediction, drop_label, guidance
         self.shares = kept(schedule, num_steps)
-        self.sampler = Sampler(self.shares.tolist(), prediction, solver, sample_steps, clip=1.0)
+        self.sampler = Sampler(self.shares.tolist(), prediction, solver, sample_steps, self.clip)
         self.shape, self.num_classes = (0, 0, 0), 0
 
     @property
@@ -79,18 +83,18 @@ class Denoising(Task):
         return [{"image": image} for image in as_pictures(self.generate(modules, batch) / 2 + 0.5)]
 
     def generate(self, modules: Modules, batch: Batch) -> Tensor:
-        """(N, C, H, W) in [-1, 1] of the samples' keys (N,), and labels (N,) if the batch has them."""
+        """(N, C, H, W) in [-1, 1] of the samples' keys (N,), and of what they are to be if the batch has that."""
         last: Tensor
         *_, last = self._trajectory(modules, batch)
-        return last
+        return self._images(modules, last)
 
     def pictures(self, modules: Modules, batch: Batch) -> dict[str, np.ndarray]:
-        """Originals, samples of the same classes, and how the first of them came about."""
+        """Originals, samples of the same conditions, and how the first of them came about."""
         few = {name: value[:_NUM_PICTURES] for name, value in batch.items()}
         states = list(self._trajectory(modules, few))
         shown = np.linspace(0, len(states) - 1, min(_FILM_STEPS, len(states))).round().astype(int).tolist()
-        film = torch.stack([states[place][0] for place in shown])
-        named = {"originals": few["image"], "samples": states[-1], "denoising": film}
+        film = self._images(modules, torch.stack([states[place][0] for place in shown]))
+        named = {"originals": few["image"], "samples": self._images(modules, states[-1]), "denoising": film}
         return {name: as_pictures(images / 2 + 0.5) for name, images in named.items()}
 
     def dummy_batch(self, num_samples: int, model_args: Mapping[str, Any]) -> Batch:
@@ -101,40 +105,60 @@ class Denoising(Task):
 
     def _errors(self, modules: Modules, batch: Batch, drop_label: float) -> Tensor:
         """The squared error of each sample, (B,)."""
-        image = batch["image"]
-        step = self._uniform(batch, "timestep").mul(len(self.shares)).long()
-        share = self.shares.to(image.device)[step]
-        noise = sample_normal(batch, "noise", tuple(image.shape[1:]))
-        wanted = target(image, noise, share, self.prediction)
-        predicted = modules["model"](noised(image, noise, share), step, self._labels(batch, drop_label))
+        clean = self._clean(modules, batch)
+        step = sample_uniform(batch, "timestep").mul(len(self.shares)).long()
+        share = self.shares.to(clean.device)[step]
+        noise = sample_normal(batch, "noise", tuple(clean.shape[1:]))
+        wanted = target(clean, noise, share, self.prediction)
+        predicted = self._network_of(modules)(noised(clean, noise, share), step, self._condition(batch, drop_label))
         errors: Tensor = (predicted.float() - wanted).square().flatten(1).mean(1)
         return errors
 
-    def _labels(self, batch: Batch, drop: float) -> Tensor | None:
-        """The classes, the last of which is none."""
-        if not self.num_classes or "label" not in batch:
-            return None
-        return torch.where(self._uniform(batch, "drop-label") < drop, self.num_classes, batch["label"])
-
-    def _uniform(self, batch: Batch, stream: str) -> Tensor:
-        """A number in [0, 1) of each sample, (B,) float64."""
-        words = batch["key"].cpu().numpy().view(np.uint64)
-        return torch.from_numpy(random.uniform(random.derive(words, stream))).to(batch["key"].device)
-
     def _trajectory(self, modules: Modules, batch: Batch) -> Iterator[Tensor]:
-        noise = sample_normal(batch, "sample", self.shape)
-        return self.sampler.trajectory(
-            self._network(modules, batch), noise, lambda step: sample_normal(batch, f"sample/{step}", self.shape)
+        """`steps` in a batch, the same for all of it, are taken instead of the task's."""
+        sampler = self.sampler
+        if "steps" in batch:
+            sampler = dataclasses.replace(sampler, steps=int(batch["steps"][0]))
+        return sampler.trajectory(
+            self._network(modules, batch),
+            sample_normal(batch, "sample", self.shape),
+            lambda step: sample_normal(batch, f"sample/{step}", self.shape),
+            self._given(modules, batch),
         )
 
     def _network(self, modules: Modules, batch: Batch) -> Network:
-        model, labels = modules["model"], self._labels(batch, 0.0)
+        model, condition = self._network_of(modules), self._condition(batch, 0.0)
 
-        def ask(state: Tensor, step: int, label: Tensor | None) -> Tensor:
+        def ask(state: Tensor, step: int, wanted: Tensor | None) -> Tensor:
             steps = torch.full((len(state),), step, device=state.device)
-            found: Tensor = model(state, steps, label).float()
+            found: Tensor = model(state, steps, wanted).float()
             return found
 
-        if labels is None or self.guidance == 1:
-            return lambda state, step: ask(state, step, labels)
-        return guided(ask, labels, torch.full_like(labels, self.num_classes), self.guidance)
+        scale = batch["guidance"].float()[:, None, None, None] if "guidance" in batch else self.guidance
+        if condition is None or (isinstance(scale, float) and scale == 1):
+            return lambda state, step: ask(state, step, condition)
+        return guided(ask, condition, self._nothing(batch, condition), scale)
+
+    # What diffusion in latents, told by texts, does in another way.
+
+    def _network_of(self, modules: Modules) -> nn.Module:
+        return modules["model"]
+
+    def _clean(self, modules: Modules, batch: Batch) -> Tensor:
+        """What noise is added to."""
+        return batch["image"]
+
+    def _condition(self, batch: Batch, drop: float) -> Tensor | None:
+        """What the network is told, left out of a share of samples: the classes, the last of which is none."""
+        if not self.num_classes or "label" not in batch:
+            return None
+        return torch.where(sample_uniform(batch, "drop-label") < drop, self.num_classes, batch["label"])
+
+    def _nothing(self, batch: Batch, condition: Tensor) -> Tensor:
+        return torch.full_like(condition, self.num_classes)
+
+    def _images(self, modules: Modules, states: Tensor) -> Tensor:
+        return states
+
+    def _given(self, modules: Modules, batch: Batch) -> Given | None:
+        return None

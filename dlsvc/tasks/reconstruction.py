@@ -25,7 +25,7 @@ from dlsvc.tasks.base import (
     sample_normal,
 )
 
-LIKELIHOODS = ("bernoulli", "gaussian")
+LIKELIHOODS = ("bernoulli", "gaussian", "laplace")
 _NUM_PICTURES = 16
 
 
@@ -37,22 +37,25 @@ class Reconstruction(Task):
     sample.
 
     Images are in [0, 1]: give the data mean 0 and deviation 1. `likelihood` of the pixels is bernoulli (binary
-    cross-entropy) or gaussian with unit variance (half the squared error). `beta` weighs the divergence (Higgins et
-    al., 2017). Noise belongs to the samples. Metrics: elbo (beta left out), reconstruction_loss, kl, and mse a pixel of
-    the reconstruction from the mean.
+    cross-entropy) or gaussian with unit variance (half the squared error), both of the sigmoid of what the model gives;
+    or laplace with unit scale (the absolute error) of images in [-1, 1] that it gives as they are: give the data mean
+    0.5 and deviation 0.5. `beta` weighs the divergence (Higgins et al., 2017). Noise belongs to the samples. Latents
+    are vectors or grids. Metrics: elbo (beta left out), reconstruction_loss, kl, and mse a pixel of [0, 1] of the
+    reconstruction from the mean.
     """
 
-    def __init__(self, *, likelihood: Literal["bernoulli", "gaussian"] = "bernoulli", beta: float = 1.0) -> None:
+    def __init__(
+        self, *, likelihood: Literal["bernoulli", "gaussian", "laplace"] = "bernoulli", beta: float = 1.0
+    ) -> None:
         if likelihood not in LIKELIHOODS:
             raise UsageError(f"no likelihood is called {likelihood!r}{did_you_mean(likelihood, LIKELIHOODS)}")
         self.likelihood = likelihood
         self.beta = beta
-        self.latent_dim = 0
+        self.latent_shape: tuple[int, ...] = ()
 
     def modules(self, model: nn.Module) -> dict[str, nn.Module]:
-        """Also notes the latent's size, which a wrapped module no longer shows."""
-        assert isinstance(model.latent_dim, int)
-        self.latent_dim = model.latent_dim
+        """Also notes the latent's shape, which a wrapped module no longer shows."""
+        self.latent_shape = model.latent_shape  # type: ignore[assignment]
         return {"model": model}
 
     def losses(self, modules: Modules, batch: Batch, phase: str) -> tuple[Losses, Report]:
@@ -66,7 +69,8 @@ class Reconstruction(Task):
         image = batch["image"]
         outputs = modules["model"](image, self._noise(batch))
         mean_outputs = modules["model"](image, torch.zeros_like(outputs["mean"]))
-        squared = (mean_outputs["reconstruction"].float().sigmoid() - image).square().flatten(1).mean(1)
+        errors = self._shown(mean_outputs["reconstruction"]) - self._pixels(image)
+        squared = errors.square().flatten(1).mean(1)
         metrics.add(
             count=len(image),
             reconstruction=pixel_loss(outputs["reconstruction"], image, self.likelihood).double().sum(),
@@ -90,28 +94,28 @@ class Reconstruction(Task):
         """
         if "image" not in batch:
             return [{"image": image} for image in self.generate(modules, batch["key"])]
-        noise = batch["image"].new_zeros(len(batch["image"]), self.latent_dim)
+        noise = batch["image"].new_zeros(len(batch["image"]), *self.latent_shape)
         outputs = modules["model"](batch["image"], noise)
-        images = as_pictures(outputs["reconstruction"].float().sigmoid())
-        means = outputs["mean"].float().cpu().numpy()
+        images = as_pictures(self._shown(outputs["reconstruction"]))
+        means = outputs["mean"].flatten(1).float().cpu().numpy()
         return [{"reconstruction": image, "embedding": mean} for image, mean in zip(images, means, strict=True)]
 
     def vectors(self, modules: Modules, batch: Batch) -> Tensor:
         """The means of the images' latents."""
         image = batch["image"]
-        mean: Tensor = modules["model"](image, image.new_zeros(len(image), self.latent_dim))["mean"].float()
-        return mean
+        mean: Tensor = modules["model"](image, image.new_zeros(len(image), *self.latent_shape))["mean"]
+        return mean.flatten(1).float()
 
     def generate(self, modules: Modules, keys: Tensor) -> np.ndarray:
         """Samples from the prior: keys (N,) int64 -> images (N, H, W, C) in [0, 1]."""
-        noise = sample_normal({"key": keys}, "sample", (self.latent_dim,))
-        return as_pictures(modules["model"](None, noise)["reconstruction"].float().sigmoid())
+        noise = sample_normal({"key": keys}, "sample", self.latent_shape)
+        return as_pictures(self._shown(modules["model"](None, noise)["reconstruction"]))
 
     def pictures(self, modules: Modules, batch: Batch) -> dict[str, np.ndarray]:
         few = {name: value[:_NUM_PICTURES] for name, value in batch.items()}
         rebuilt = np.stack([row["reconstruction"] for row in self.predict(modules, few)])
         samples = self.generate(modules, few["key"])
-        return {"originals": as_pictures(few["image"]), "reconstructions": rebuilt, "samples": samples}
+        return {"originals": as_pictures(self._pixels(few["image"])), "reconstructions": rebuilt, "samples": samples}
 
     def dummy_batch(self, num_samples: int, model_args: Mapping[str, Any]) -> Batch:
         size = int(model_args["image_size"])
@@ -121,19 +125,29 @@ class Reconstruction(Task):
         }
 
     def _noise(self, batch: Batch) -> Tensor:
-        return sample_normal(batch, "latent", (self.latent_dim,))
+        return sample_normal(batch, "latent", self.latent_shape)
+
+    def _shown(self, output: Tensor) -> Tensor:
+        """What the model gives, as pixels in [0, 1]."""
+        return self._pixels(output.float()).clamp(0, 1) if self.likelihood == "laplace" else output.float().sigmoid()
+
+    def _pixels(self, image: Tensor) -> Tensor:
+        """Images of the data, as pixels in [0, 1]."""
+        return image / 2 + 0.5 if self.likelihood == "laplace" else image
 
 
-def pixel_loss(logits: Tensor, image: Tensor, likelihood: str) -> Tensor:
-    """Negative log-likelihood a sample, (B, C, H, W) -> (B,), up to the Gaussian's constant."""
+def pixel_loss(output: Tensor, image: Tensor, likelihood: str) -> Tensor:
+    """Negative log-likelihood a sample, (B, C, H, W) -> (B,), up to a constant."""
     if likelihood == "bernoulli":
-        pixels = F.binary_cross_entropy_with_logits(logits.float(), image, reduction="none")
+        pixels = F.binary_cross_entropy_with_logits(output.float(), image, reduction="none")
+    elif likelihood == "gaussian":
+        pixels = 0.5 * (output.float().sigmoid() - image).square()
     else:
-        pixels = 0.5 * (logits.float().sigmoid() - image).square()
+        pixels = (output.float() - image).abs()
     return pixels.flatten(1).sum(1)
 
 
 def kl_divergence(mean: Tensor, logvar: Tensor) -> Tensor:
-    """KL(N(mean, exp(logvar)) || N(0, 1)) a sample, (B, Z) -> (B,): Kingma and Welling (2014), appendix B."""
+    """KL(N(mean, exp(logvar)) || N(0, 1)) a sample, (B, ...) -> (B,): Kingma and Welling (2014), appendix B."""
     mean, logvar = mean.float(), logvar.float()
-    return -0.5 * (1 + logvar - mean.square() - logvar.exp()).sum(1)
+    return -0.5 * (1 + logvar - mean.square() - logvar.exp()).flatten(1).sum(1)

@@ -18,7 +18,7 @@ from tests.models.every import build
 class Fixed(nn.Module):
     """Given logits, whatever the image; remembers its noise."""
 
-    latent_dim = 2
+    latent_shape = (2,)
 
     def __init__(self, logits: Tensor, mean: Tensor, logvar: Tensor) -> None:
         super().__init__()

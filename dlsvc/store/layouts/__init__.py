@@ -18,4 +18,6 @@ LAYOUTS: dict[str, Layout] = {
     "timm/efficientnet": timm.EFFICIENTNET,
     "efficientnet-pytorch/efficientnet": efficientnet_pytorch.EFFICIENTNET,
     "diffusers/ddpm": diffusers.DDPM,
+    "diffusers/denoiser": diffusers.DENOISER,
+    "diffusers/kl_autoencoder": diffusers.KL_AUTOENCODER,
 }
