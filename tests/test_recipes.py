@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -32,3 +33,8 @@ def test_names_are_unique() -> None:
 @pytest.mark.parametrize("path", [path for path in RECIPES if load(path).kind == "train"], ids=lambda path: path.stem)
 def test_readme_lists_the_recipe(path: Path) -> None:
     assert f"`{path.relative_to(ROOT)}`" in README
+
+
+def test_an_installation_brings_every_folder_of_recipes() -> None:
+    files = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["data-files"]
+    assert {f"share/dlsvc/{path.parent.relative_to(ROOT)}" for path in RECIPES} == set(files)
