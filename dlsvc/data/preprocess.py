@@ -118,7 +118,8 @@ class TextInput:
 class Preprocess:
     """The data's half of a model: what it reads, and how that becomes a batch.
 
-    `classes` are those of the labels that come out; with `positive` there are two, and the rest is 0.
+    `classes` are those of the labels that come out; with `positive` there are two, and the rest is 0. A `prompt` makes
+    the texts of data that has classes only.
     """
 
     image: ImageInput | None = None
@@ -127,6 +128,7 @@ class Preprocess:
     audio: AudioInput | None = None
     classes: tuple[str, ...] = ()
     positive: int | None = None
+    prompt: str | None = None
     source: str = field(default="", compare=False)
 
     @property
@@ -147,13 +149,17 @@ class Preprocess:
         if self.features is not None:
             arrays["features"] = _column(rows, "features")
         if self.text is not None:
-            arrays["text"] = _column(rows, "text")
+            arrays["text"] = _column(rows, "text") if self.prompt is None else self.prompts(_column(rows, "label"))
         if self.audio is not None:
             arrays["audio"] = np.zeros((len(_column(rows, "audio")), self.audio.num_samples), np.float32)
             bad = [*bad, *_decode_into(arrays["audio"], rows["audio"], rows.get("uri"), self.audio.decode)]
         if "label" in rows:
             arrays["label"] = self._labels(rows["label"])
         return arrays, bad
+
+    def prompts(self, labels: NDArray[np.int64]) -> list[str]:
+        """The text of each label of the data."""
+        return [prompt_of(self.prompt or "{label}", self.classes[label]) for label in self._labels(labels).tolist()]
 
     def decode_one(self, image: bytes | Pixels) -> Pixels:
         """One image, (H, W, C) uint8. Raises Undecodable with the reason."""
@@ -255,6 +261,7 @@ class Preprocess:
             "audio": self.audio and self.audio.to_json(),
             "classes": list(self.classes),
             "positive": self.positive,
+            "prompt": self.prompt,
             "source": self.source,
         }
 
@@ -275,6 +282,7 @@ class Preprocess:
                 audio=AudioInput.from_json(state["audio"]) if state.get("audio") else None,
                 classes=tuple(state["classes"]),
                 positive=state["positive"],
+                prompt=state.get("prompt"),
                 source=state.get("source", ""),
             )
         except (KeyError, TypeError) as error:
@@ -331,10 +339,11 @@ def build_preprocess(data: DataSpec, source: Source, pipeline: Pipeline | None =
     return Preprocess(
         image=_image_input(data.image, source) if "image" in table.columns else None,
         features=_fit_features(table, source.features) if "features" in table.columns else None,
-        text=_fit_text(data.text, table, pipeline or Pipeline()) if data.text is not None else None,
+        text=_fit_text(data.text, table, classes, pipeline or Pipeline()) if data.text is not None else None,
         audio=fit_audio(data.audio, table) if data.audio is not None else None,
         classes=classes,
         positive=positive,
+        prompt=data.text.prompt if data.text is not None else None,
         source=source.name,
     )
 
@@ -373,7 +382,19 @@ def _fit_features(table: Table, names: tuple[str, ...]) -> FeatureInput:
     return FeatureInput(names, tuple(mean.tolist()), tuple(std.tolist()))
 
 
-def _fit_text(asked: TextSpec, table: Table, pipeline: Pipeline) -> TextInput:
+def prompt_of(prompt: str, name: str) -> str:
+    """The text of a class."""
+    return prompt.replace("{label}", name)
+
+
+def _fit_text(asked: TextSpec, table: Table, classes: Sequence[str], pipeline: Pipeline) -> TextInput:
+    if asked.prompt is not None:
+        if "text" in table.columns:
+            raise DataError("data.text.prompt is set and the data has texts of its own")
+        if not classes:
+            raise DataError("data.text.prompt is set and the data has no classes")
+        prompts = [prompt_of(asked.prompt, name) for name in classes]
+        return TextInput(build_tokenizer(asked.tokenizer, prompts, asked.vocab_size), asked.max_seq_len)
     if "text" not in table.columns:
         raise DataError(f"data.text is set and the data has no text column; it has {', '.join(table.columns)}")
     texts = (text for ids in chunks(len(table), _CHUNK) for text in _with_versions(table, ids, pipeline))

@@ -29,7 +29,7 @@ class AutoencoderArgs:
 
 @dataclass(frozen=True)
 class TextArgs:
-    """The text's encoder: that of CLIP ViT-L/14. `eos_id` marks the end of a text."""
+    """The text's encoder: that of CLIP ViT-L/14. `bos_id` and `eos_id` mark the ends of a text."""
 
     vocab_size: int = 49408
     max_seq_len: int = 77
@@ -37,6 +37,7 @@ class TextArgs:
     num_layers: int = 12
     num_heads: int = 12
     mlp_ratio: float = 4.0
+    bos_id: int = 1
     eos_id: int = 2
     quick_gelu: bool = True
 
@@ -62,7 +63,7 @@ class Denoiser(nn.Module):
         super().__init__()
         embed_dim = 4 * unet.widths[0]
         self.features = unet.widths[0]
-        fields = {name: value for name, value in vars(text).items() if name != "quick_gelu"}
+        fields = {name: value for name, value in vars(text).items() if name not in ("bos_id", "quick_gelu")}
         self.text = clip.TextEncoder(
             clip.TextArgs(**fields),
             activation="quick_gelu" if text.quick_gelu else "gelu",
@@ -123,7 +124,9 @@ class LatentDiffusion(nn.Module):
         parts = AutoencoderArgs(**autoencoder) if isinstance(autoencoder, Mapping) else autoencoder
         text = TextArgs(**text) if isinstance(text, Mapping) else text
         unet = UNetArgs(**unet) if isinstance(unet, Mapping) else unet
-        self.latent_scale, self.eos_id = latent_scale, text.eos_id
+        self.latent_scale = latent_scale
+        # The tokens of a text that says nothing.
+        self.no_text = (text.bos_id, text.eos_id, *[0] * (text.max_seq_len - 2))
         self.autoencoder = KLAutoencoder(image_size=image_size, in_channels=in_channels, **vars(parts))
         self.autoencoder.requires_grad_(False)
         self.denoiser = Denoiser(parts.latent_channels, text, unet)

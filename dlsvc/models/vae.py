@@ -88,4 +88,4 @@ class VAE(nn.Module):
             return {"reconstruction": self.decoder(noise)}
         mean, logvar = self.encoder(image)
         latent = mean + torch.exp(0.5 * logvar) * noise  # the reparameterisation trick, section 2.4
-        return {"reconstruction": self.decoder(latent), "mean": mean, "logvar": logvar}
+        return {"reconstruction": self.decoder(latent), "mean": mean, "logvar": logvar, "latent": latent}

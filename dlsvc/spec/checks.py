@@ -224,6 +224,7 @@ _RULES = (
     Rule(("data.source", "data.limit", "evaluate.split"), facts.split_exists),
     Rule(("data.source", "data.positive"), facts.positive_is_a_class),
     Rule(("data.source", "data.limit"), facts.limit_is_there),
+    Rule(("data.source", "data.text"), facts.prompts_are_for_classes),
     Rule(("data.source", "data.audio", "data.text", "model.name", "task.name"), facts.data_has_what_the_task_reads),
     Rule(("data.source", "data.augment"), facts.augmentations_fit),
     Rule(("data.source", "data.limit", "batch.global_size", "budget", "optim"), facts.warmup_ends),

@@ -79,6 +79,7 @@ def data_has_what_the_task_reads(spec: TrainSpec) -> Found:
     if entry is None or task is None:
         return
     given = _KEYS.get(entry.modality, set()) - (set() if entry.classes else {"label"})
+    given |= _KEYS["text"] if "label" in given and spec.data.text and spec.data.text.prompt else set()
     lacks = [key for key in task.options.get("reads", ()) if given and not given & set(key.split("|"))]
     if lacks:
         yield "data.source", f"task {task.name} reads {', '.join(lacks)}; {entry.name} has {', '.join(sorted(given))}"
@@ -88,6 +89,16 @@ def data_has_what_the_task_reads(spec: TrainSpec) -> Found:
         if usable and all(one in _SECTIONS and asked[one] is None for one in usable):
             sections = " or ".join(f"`{_SECTIONS[one]}`" for one in sorted(usable))
             yield "data", f"task {task.name} reads {key} here, which needs a section in data, such as {sections}"
+
+
+def prompts_are_for_classes(spec: TrainSpec) -> Found:
+    entry, text = _entry(spec), spec.data.text
+    if entry is None or text is None or text.prompt is None:
+        return
+    if "tokens" in _KEYS.get(entry.modality, set()):
+        yield "data.text.prompt", f"{entry.name} has texts of its own, which it would replace; leave it out"
+    elif not entry.classes:
+        yield "data.text.prompt", f"{entry.name} has no classes to name"
 
 
 def limit_is_there(spec: TrainSpec) -> Found:

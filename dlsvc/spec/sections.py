@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 NAME_PATTERN = r"^[a-z0-9-]{1,63}$"
 REFERENCE_PATTERN = r"^[a-z0-9-]{1,63}(@[a-z0-9-]{1,63})?$"
@@ -84,6 +84,16 @@ class TextSpec(Part):
     tokenizer: Literal["word", "byte"] = Field("word", description="words of the training split, or bytes of UTF-8")
     max_seq_len: Annotated[int, Field(ge=2, le=2**20)] = Field(32, description="longer texts are cut to so many tokens")
     vocab_size: Annotated[int, Field(ge=5, le=2**24)] = Field(4096, description="most tokens, special ones included")
+    prompt: str | None = Field(
+        None, description="for data of classes without texts: the text of each sample, with its class for {label}"
+    )
+
+    @field_validator("prompt")
+    @classmethod
+    def _names_the_label(cls, prompt: str | None) -> str | None:
+        if prompt is not None and "{label}" not in prompt:
+            raise ValueError("must have {label} where the class goes, as in 'a photo of a {label}'")
+        return prompt
 
 
 class AudioSpec(Part):

@@ -48,7 +48,7 @@ class LatentDenoising(Denoising):
             solver=solver,
             sample_steps=sample_steps,
         )
-        self.scale, self.eos_id = 1.0, 0
+        self.scale, self.no_text = 1.0, torch.empty(0, dtype=torch.int64)
 
     @property
     def makes_classes(self) -> bool:
@@ -61,8 +61,7 @@ class LatentDenoising(Denoising):
     def modules(self, model: nn.Module) -> dict[str, nn.Module]:
         """Also notes what wrapped modules no longer show."""
         assert isinstance(model.latent_scale, float)
-        assert isinstance(model.eos_id, int)
-        self.scale, self.eos_id = model.latent_scale, model.eos_id
+        self.scale, self.no_text = model.latent_scale, torch.tensor(model.no_text)
         self.shape = model.autoencoder.latent_shape  # type: ignore[union-attr, assignment]
         return {name: model.get_submodule(name) for name in ("autoencoder", "denoiser")}
 
@@ -90,17 +89,17 @@ class LatentDenoising(Denoising):
         return scaled
 
     def _condition(self, batch: Batch, drop: float) -> Tensor | None:
-        tokens = batch["tokens"]
+        empty = self.no_text.to(batch["key"].device).expand(len(batch["key"]), -1)
+        if "tokens" not in batch:
+            return empty
         left_out = sample_uniform(batch, "drop-label") < drop
-        return torch.where(left_out[:, None], self._nothing(batch, tokens), tokens)
+        return torch.where(left_out[:, None], empty, batch["tokens"])
 
     def _nothing(self, batch: Batch, condition: Tensor) -> Tensor:
-        """The negative text, or an empty one: its beginning and its end."""
+        """The negative text, or an empty one."""
         if "negative_tokens" in batch:
             return batch["negative_tokens"]
-        empty = torch.zeros_like(condition)
-        empty[:, 0], empty[:, 1] = condition[:, 0], self.eos_id
-        return empty
+        return self.no_text.to(condition.device).expand(len(condition), -1)
 
     def _images(self, modules: Modules, states: Tensor) -> Tensor:
         found: Tensor = modules["autoencoder"](None, states / self.scale)["reconstruction"].float()

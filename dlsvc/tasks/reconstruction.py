@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -30,7 +31,10 @@ _NUM_PICTURES = 16
 
 
 @register_task(
-    "reconstruction", metrics=("mse", "elbo", "reconstruction_loss", "kl"), reads=("image",), makes_samples=True
+    "reconstruction",
+    metrics=("mse", "elbo", "reconstruction_loss", "kl", "latent_std"),
+    reads=("image",),
+    makes_samples=True,
 )
 class Reconstruction(Task):
     """The evidence lower bound of a variational autoencoder (Kingma and Welling, 2014, equation 10), negated, in nats a
@@ -40,8 +44,8 @@ class Reconstruction(Task):
     cross-entropy) or gaussian with unit variance (half the squared error), both of the sigmoid of what the model gives;
     or laplace with unit scale (the absolute error) of images in [-1, 1] that it gives as they are: give the data mean
     0.5 and deviation 0.5. `beta` weighs the divergence (Higgins et al., 2017). Noise belongs to the samples. Latents
-    are vectors or grids. Metrics: elbo (beta left out), reconstruction_loss, kl, and mse a pixel of [0, 1] of the
-    reconstruction from the mean.
+    are vectors or grids. Metrics: elbo (beta left out), reconstruction_loss, kl, mse a pixel of [0, 1] of the
+    reconstruction from the mean, and latent_std, the deviation of all the latents' values.
     """
 
     def __init__(
@@ -76,16 +80,21 @@ class Reconstruction(Task):
             reconstruction=pixel_loss(outputs["reconstruction"], image, self.likelihood).double().sum(),
             kl=kl_divergence(outputs["mean"], outputs["logvar"]).double().sum(),
             squared=squared.double().sum(),
+            values=outputs["latent"].numel(),
+            latent=outputs["latent"].double().sum(),
+            latent_squared=outputs["latent"].double().square().sum(),
         )
 
     def compute(self, metrics: Metrics) -> dict[str, float]:
         sums, count = metrics.sums, float(metrics.sums["count"])
+        values = float(sums["values"])
         reconstruction, kl = float(sums["reconstruction"]) / count, float(sums["kl"]) / count
         return {
             "elbo": -(reconstruction + kl),
             "reconstruction_loss": reconstruction,
             "kl": kl,
             "mse": float(sums["squared"]) / count,
+            "latent_std": math.sqrt(float(sums["latent_squared"]) / values - (float(sums["latent"]) / values) ** 2),
         }
 
     def predict(self, modules: Modules, batch: Batch) -> list[Prediction]:
