@@ -292,15 +292,32 @@ def evaluate(reference: str, split: str | None, features: str | None, samples: i
 @click.option("--audio", type=click.Path(path_type=Path), help="A sound file.")
 @click.option("--label", "labels", multiple=True, help="A label to choose from for an image; give at least two.")
 @click.option("--seed", type=click.IntRange(min=0), help="What to generate from.")
+@click.option(
+    "--parameter",
+    "parameters",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A parameter of the request, such as top_k=3, guidance_scale=2 or mask_image=@mask.png; again for more.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Where a picture is written; NAME.png here by default.")
 @json_option
-def predict(reference: str, as_json: bool, features: str | None, labels: tuple[str, ...], **given: Any) -> None:
+def predict(
+    reference: str,
+    as_json: bool,
+    features: str | None,
+    labels: tuple[str, ...],
+    parameters: tuple[str, ...],
+    **given: Any,
+) -> None:
     """Ask a published model, without a server: the answer that its server would give."""
     from dlsvc.store.home import home
-    from serving.predict import predict_command
+    from serving.predict import predict_command, read_parameters
 
     numbers = _numbers(features) if features is not None else None
-    found = predict_command(reference, home=home(), features=numbers, labels=list(labels) or None, **given)
+    asked = read_parameters(parameters)
+    found = predict_command(
+        reference, home=home(), features=numbers, labels=list(labels) or None, parameters=asked, **given
+    )
     answer(found, as_json, blocks(found))
 
 

@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from dlsvc.errors import DataError, UsageError
+from dlsvc.spec.document import scalar
 from dlsvc.store.models import ModelStore
 from serving.dialects import huggingface
 from serving.predictor import Predictor
 
 # Which routes take an input that isn't a file.
-_READERS = {"features": ("classification", "embedding"), "text": ("contrastive", "text-classification")}
+_READERS = {
+    "features": ("classification", "embedding"),
+    "text": ("contrastive", "text-classification"),
+}
 
 
 def predict_command(
@@ -26,17 +30,19 @@ def predict_command(
     features: Sequence[Any] | None = None,
     labels: Sequence[str] | None = None,
     seed: int | None = None,
+    parameters: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
 ) -> dict[str, Any]:
     """One of an image file (with labels: which fits), a sound file, a text, a row of features or several, or a seed to
-    generate from, with a text where the model makes what is asked for.
+    generate from, with a text where the model makes what is asked for, and an image that it then begins from.
+    `parameters` are the dialect's own, such as guidance_scale.
 
     `answer` in what is returned is the JSON that a server sends, to the byte; a picture is written to `out`, by
     default NAME.png here, and returned as its path and sha256.
     """
     predictor = Predictor(ModelStore(home).open(reference))
     given = {"image": image, "audio": audio, "text": text, "features": features, "seed": seed}
-    asked = _request(route(predictor), given, labels)
+    asked = _request(route(predictor), given, labels, parameters or {})
     found = answer(predictor, asked)
     facts = {"model": predictor.bundle.reference, "task": predictor.task_name}
     if found.png is None:
@@ -45,6 +51,17 @@ def predict_command(
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(found.png)
     return {**facts, "path": str(path), "sha256": hashlib.sha256(found.png).hexdigest()}
+
+
+def read_parameters(given: Sequence[str]) -> dict[str, Any]:
+    """`NAME=VALUE` as JSON has it: numbers as such, and `@PATH` as the file in base64."""
+    found: dict[str, Any] = {}
+    for one in given:
+        name, equals, value = one.partition("=")
+        if not equals or not name:
+            raise UsageError(f"--parameter {one}: write NAME=VALUE, as in top_k=3")
+        found[name] = huggingface.as_text(_contents(Path(value[1:]))) if value[:1] == "@" else scalar(value)
+    return found
 
 
 def answer(predictor: Predictor, asked: huggingface.Request) -> huggingface.Answer:
@@ -58,10 +75,14 @@ def route(predictor: Predictor) -> str:
     return huggingface.route(predictor.task_name, predictor.reads)
 
 
-def _request(task: str, inputs: Mapping[str, Any], labels: Sequence[str] | None) -> huggingface.Request:
+def _request(
+    task: str, inputs: Mapping[str, Any], labels: Sequence[str] | None, parameters: Mapping[str, Any]
+) -> huggingface.Request:
     given = {name: value for name, value in inputs.items() if value is not None}
+    if task == "latent-denoising" and given.keys() <= {"image", "text", "seed"}:
+        return _made(task, given, parameters)
     if given.keys() == {"seed", "text"}:
-        return huggingface.request(task, given["text"], {"seed": given["seed"]})
+        return huggingface.request(task, given["text"], {**parameters, "seed": given["seed"]})
     if len(given) != 1:
         found = " and ".join(given) or "none"
         raise UsageError(f"give one of an image, a sound, a text, features or a seed, not {found}")
@@ -69,19 +90,36 @@ def _request(task: str, inputs: Mapping[str, Any], labels: Sequence[str] | None)
         raise UsageError("labels are for an image")
     (name, value) = next(iter(given.items()))
     if name in ("image", "audio"):
-        return _media_request(task, name, Path(value), labels)
+        return _media_request(task, name, Path(value), labels, parameters)
     if name == "seed":
-        return huggingface.request(task, "", {"seed": value})
+        return huggingface.request(task, "", {**parameters, "seed": value})
     if task not in _READERS[name]:
         raise UsageError(f"a {task} model reads no {name}")
-    return huggingface.request(task, value if isinstance(value, str) else list(value), {})
+    return huggingface.request(task, value if isinstance(value, str) else list(value), parameters)
 
 
-def _media_request(task: str, kind: str, path: Path, labels: Sequence[str] | None) -> huggingface.Request:
+def _made(task: str, given: Mapping[str, Any], parameters: Mapping[str, Any]) -> huggingface.Request:
+    """What is to be made of a text, perhaps beginning from an image."""
+    asked = {**parameters, "seed": given.get("seed", 0)}
+    if "image" not in given:
+        return huggingface.request(task, given.get("text", ""), asked)
+    body = huggingface.as_text(_contents(Path(given["image"])))
+    return huggingface.request(task, body, {**asked, "prompt": given.get("text", "")})
+
+
+def _media_request(
+    task: str, kind: str, path: Path, labels: Sequence[str] | None, parameters: Mapping[str, Any]
+) -> huggingface.Request:
+    body = _contents(path)
+    if labels is not None:
+        parameters = {**parameters, "candidate_labels": list(labels)}
+    if not parameters:
+        return huggingface.media(task, body, kind)
+    return huggingface.request(task, huggingface.as_text(body), parameters)
+
+
+def _contents(path: Path) -> bytes:
     try:
-        body = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror}") from error
-    if labels is None:
-        return huggingface.media(task, body, kind)
-    return huggingface.request(task, huggingface.as_text(body), {"candidate_labels": list(labels)})

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dlsvc.data.codecs import Undecodable, decode_image
 from dlsvc.data.preprocess import Arrays, Preprocess
 from dlsvc.data.tensors import to_tensors
 from dlsvc.errors import DataError, did_you_mean
@@ -20,13 +21,19 @@ Input = Mapping[str, Any]
 # otherwise depend on who else asked at that moment.
 BATCH_SIZE = 8
 
+# How far an image to begin from is changed, where a request doesn't say.
+USUAL_STRENGTH = 0.8
+_GREY = 127
+
 
 class Predictor:
     """A published model, ready to answer.
 
     An input is a mapping with what the model reads: `image` or `audio` (encoded bytes), `features` (numbers),
-    `text`, or `seed` (an integer, for generation) and perhaps the `class` (a name) that is to be made. Inputs of one
-    call may differ in that. Sets this process to one intra-op thread: sums are split by the number of threads, and
+    `text`, or `seed` (an integer, for generation) and perhaps the `class` (a name) that is to be made. A model that
+    makes what a text says reads `text`, `negative`, `seed`, an `image` to begin from, and a `mask` (an image, white
+    where the image is to be made anew). Both kinds of makers read their task's settings. Inputs of one call may differ
+    in all that. Sets this process to one intra-op thread: sums are split by the number of threads, and
     answers must be equal wherever they are computed.
     """
 
@@ -62,21 +69,61 @@ class Predictor:
     def compute(self, rows: Sequence[Arrays]) -> list[Prediction]:
         """One prediction a prepared row, in order, whoever's they are."""
         found: list[Prediction] = [{}] * len(rows)
-        for places in _alike([tuple(sorted(row)) for row in rows]):
+        for places in _alike([self._kind(row) for row in rows]):
             for first in range(0, len(places), BATCH_SIZE):
                 chosen = places[first : first + BATCH_SIZE]
                 for place, prediction in zip(chosen, self._pass([rows[place] for place in chosen]), strict=True):
                     found[place] = prediction
         return found
 
+    def _kind(self, row: Arrays) -> Hashable:
+        """What rows have in common that can be one batch."""
+        same = [name for name, setting in self.task.settings.items() if name in row and not setting.own]
+        return tuple(sorted(row)), tuple(row[name].item() for name in same)
+
     def _arrays(self, inputs: Sequence[Input]) -> Arrays:
-        if "seed" not in inputs[0]:
+        if "seed" not in inputs[0] and not self.task.makes_prompts:
             return self.preprocess.from_request(inputs)
-        arrays = {"key": np.asarray([int(item["seed"]) for item in inputs], np.int64)}
+        arrays = {"key": np.asarray([int(item.get("seed", 0)) for item in inputs], np.int64)}
         if "class" in inputs[0] and self.task.makes_classes:
             labels = [self._label(place, str(item["class"])) for place, item in enumerate(inputs)]
             arrays["label"] = np.asarray(labels, np.int64)
+        for name in inputs[0].keys() & self.task.settings.keys():
+            arrays[name] = np.asarray([self._setting(place, name, item[name]) for place, item in enumerate(inputs)])
+        return arrays | (self._prompted(inputs) if self.task.makes_prompts else {})
+
+    def _setting(self, place: int, name: str, value: float) -> np.generic:
+        asked = self.task.settings[name]
+        if not asked.least <= value <= asked.most or (asked.whole and value != int(value)):
+            kind = "a whole number" if asked.whole else "a number"
+            raise DataError(f"input {place}: {name} must be {kind} from {asked.least:g} to {asked.most:g}, not {value}")
+        return np.int64(value) if asked.whole else np.float32(value)
+
+    def _prompted(self, inputs: Sequence[Input]) -> Arrays:
+        """What is to be made: texts, and images to begin from."""
+        assert self.preprocess.text is not None
+        arrays = {"tokens": self.preprocess.text.encode([str(item.get("text", "")) for item in inputs])["tokens"]}
+        if "negative" in inputs[0]:
+            arrays["negative_tokens"] = self.preprocess.text.encode([str(item["negative"]) for item in inputs])[
+                "tokens"
+            ]
+        if "image" in inputs[0]:
+            arrays["image"] = self.preprocess.from_request([{"image": item["image"]} for item in inputs])["image"]
+            usual = 1.0 if "mask" in inputs[0] else USUAL_STRENGTH
+            arrays["strength"] = np.asarray(
+                [self._setting(place, "strength", item.get("strength", usual)) for place, item in enumerate(inputs)]
+            )
+        if "mask" in inputs[0]:
+            arrays["mask"] = np.stack([self._mask(place, item["mask"]) for place, item in enumerate(inputs)])
         return arrays
+
+    def _mask(self, place: int, mask: bytes) -> np.ndarray:
+        """(size, size) bool, True where it is white."""
+        assert self.preprocess.image is not None
+        try:
+            return decode_image(mask, 1, self.preprocess.image.size)[..., 0] > _GREY
+        except Undecodable as error:
+            raise DataError(f"input {place}, mask: {error}") from error
 
     def _label(self, place: int, name: str) -> int:
         known = self.bundle.classes

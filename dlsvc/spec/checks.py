@@ -21,7 +21,7 @@ from dlsvc.spec.resolve import known_model, known_task, resolve_strategy, signat
 from dlsvc.spec.schema import PhaseOptimSpec, TrainSpec
 
 # What `evaluate.fidelity` adds to a task's metrics.
-FIDELITY = ("frechet_distance", "kernel_distance", "precision", "recall")
+FIDELITY = ("frechet_distance", "kernel_distance", "precision", "recall", "label_accuracy")
 
 Found = Iterator[tuple[str, str]]
 Check = Callable[[TrainSpec], Found]

@@ -353,7 +353,9 @@ class CheckpointSpec(Part):
 
 
 class FidelitySpec(Part):
-    """How samples are compared with the split's: Fréchet and kernel distance, precision and recall."""
+    """How samples are compared with the split's: Fréchet and kernel distance, precision and recall, and the share
+    that a classifier reads as what was asked for.
+    """
 
     features: Reference = Field(description="the published model whose vectors are compared")
     samples: Annotated[int, Field(ge=8, le=1_000_000)] = Field(2000, description="how many are made, at most the split")

@@ -13,6 +13,7 @@ augment/keys.py).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -69,6 +70,18 @@ class Metrics:
         return None
 
 
+@dataclass(frozen=True)
+class Setting:
+    """What a request may set of how its sample is made: a number from `least` to `most`. One that isn't the sample's
+    `own` must be the same for all of a batch.
+    """
+
+    least: float
+    most: float
+    whole: bool = False
+    own: bool = False
+
+
 class Task:
     """Base of every objective. Subclasses give `losses` (or `features` and `coupled_losses`), `measure`, `compute` and
     `predict`.
@@ -88,6 +101,11 @@ class Task:
     def makes_prompts(self) -> bool:
         """Whether samples can be asked for by a text."""
         return False
+
+    @property
+    def settings(self) -> Mapping[str, Setting]:
+        """What a request may set of how its sample is made, by batch key."""
+        return {}
 
     def modules(self, model: nn.Module) -> dict[str, nn.Module]:
         """The units that an engine wraps, by role name. Names prefix the parameter names in checkpoints, never in

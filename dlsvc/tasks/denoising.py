@@ -19,6 +19,7 @@ from dlsvc.tasks.base import (
     Modules,
     Prediction,
     Report,
+    Setting,
     Task,
     as_pictures,
     dummy_samples,
@@ -28,6 +29,7 @@ from dlsvc.tasks.base import (
 
 _NUM_PICTURES = 16
 _FILM_STEPS = 10
+MOST_GUIDANCE = 100.0
 
 
 @register_task("denoising", metrics=("denoising_loss",), reads=("image",), makes_samples=True)
@@ -63,6 +65,11 @@ class Denoising(Task):
     @property
     def makes_classes(self) -> bool:
         return self.num_classes > 0
+
+    @property
+    def settings(self) -> Mapping[str, Setting]:
+        guidance = {"guidance": Setting(0, MOST_GUIDANCE, own=True)}
+        return {"steps": Setting(1, len(self.shares), whole=True), **(guidance if self.num_classes else {})}
 
     def modules(self, model: nn.Module) -> dict[str, nn.Module]:
         """Also notes the images' shape and the classes, which a wrapped module no longer shows."""

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from dlsvc.diffusion import Given
 from dlsvc.registry import register_task
-from dlsvc.tasks.base import Batch, Modules, dummy_samples, sample_normal, sample_uniform
-from dlsvc.tasks.denoising import Denoising
+from dlsvc.tasks.base import Batch, Modules, Setting, dummy_samples, sample_normal, sample_uniform
+from dlsvc.tasks.denoising import MOST_GUIDANCE, Denoising
 
 
 @register_task("latent-denoising", metrics=("denoising_loss",), reads=("image", "tokens"), makes_samples=True)
@@ -57,6 +57,12 @@ class LatentDenoising(Denoising):
     @property
     def makes_prompts(self) -> bool:
         return True
+
+    @property
+    def settings(self) -> Mapping[str, Setting]:
+        """`strength` is the share of the steps that an image given to begin from goes through."""
+        own = {"guidance": Setting(0, MOST_GUIDANCE, own=True), "strength": Setting(0.01, 1)}
+        return {**super().settings, **own}
 
     def modules(self, model: nn.Module) -> dict[str, nn.Module]:
         """Also notes what wrapped modules no longer show."""

@@ -134,7 +134,7 @@ def evaluate_on(
     metrics = conclude(task, _flat(gather(measure(modules, task, batches(), device))))
     if spec.fidelity is None or not at_end:
         return metrics
-    eye = Fidelity.open(ModelStore(home).open(spec.fidelity.features), device)
+    eye = Fidelity.open(ModelStore(home).open(spec.fidelity.features), device, preprocess.classes)
     parts = eye.measure(task, modules, table, batches(count=spec.fidelity.samples))
     return metrics | eye.conclude(_flat(gather(parts)))
 

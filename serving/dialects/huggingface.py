@@ -14,11 +14,14 @@ into JSON or a PNG. Nothing here knows HTTP, so that `dlsvc predict` gives the s
     reconstruction       an image; or none                none; or seed                         PNG
     adversarial          none                             seed                                  PNG
     super-resolution     an image (also for adversarial-super-resolution)                       PNG
-    denoising            a class, or nothing              seed                                  PNG
+    denoising            a class, or nothing              seed, num_inference_steps,            PNG
+                                                          guidance_scale
+    latent-denoising     a prompt; or an image to begin   those, negative_prompt; with an       PNG
+                         from                             image prompt, strength, mask_image
     segmentation         an image                         threshold, subtask: semantic          [{label, score, mask}]
 
-`inputs` of a request with a seed is a prompt to the client's methods. Of these models only those that learnt classes
-read it, as the name of one; to the others it may be anything.
+`inputs` of a request with a seed is a prompt to the client's methods. Models that learnt classes read it as the name of
+one, and latent-denoising as the text of what to make; to the others it may be anything.
 """
 
 from __future__ import annotations
@@ -144,14 +147,14 @@ def _image(value: Any) -> Input:
     return {"image": _bytes(value, "an image")}
 
 
-def _bytes(value: Any, what: str) -> bytes:
+def _bytes(value: Any, what: str, name: str = "inputs") -> bytes:
     if not isinstance(value, str):
-        raise UsageError(f'"inputs" must be {what} in base64, not {_kind(value)}')
+        raise UsageError(f'"{name}" must be {what} in base64, not {_kind(value)}')
     text = value.partition("base64,")[2] if value.startswith("data:") else value
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise UsageError(f'"inputs" is not {what} in base64: {error}') from error
+        raise UsageError(f'"{name}" is not {what} in base64: {error}') from error
 
 
 def _text(value: Any, what: str) -> str:
@@ -230,9 +233,40 @@ def _read_seed(inputs: Any, parameters: Mapping[str, Any]) -> Read:
 
 def _read_class(inputs: Any, parameters: Mapping[str, Any]) -> Read:
     """A seed, and the class that a sample is to be of; an empty text is any."""
-    [found], single = _read_seed(inputs, parameters)
     asked = _text(inputs, '"inputs"').strip()
-    return [{**found, "class": asked} if asked else found], single
+    return [_making(parameters) | ({"class": asked} if asked else {})], True
+
+
+def _read_prompt(inputs: Any, parameters: Mapping[str, Any]) -> Read:
+    """A text of what is to be made; or an image to begin from, when parameters say what to do with it."""
+    if parameters.keys() & {"prompt", "strength", "mask_image"}:
+        found = {**_image(inputs), "text": _text(parameters.get("prompt", ""), '"prompt"')}
+    else:
+        found = {"text": _text(inputs, '"inputs"')}
+    if "negative_prompt" in parameters:
+        found["negative"] = _text(parameters["negative_prompt"], '"negative_prompt"')
+    if "mask_image" in parameters:
+        found["mask"] = _bytes(parameters["mask_image"], "an image", "mask_image")
+    if "strength" in parameters:
+        found["strength"] = _number(parameters, "strength")
+    return [{**found, **_making(parameters)}], True
+
+
+def _making(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """How a sample is made: from which seed, in how many steps, and how closely as asked."""
+    found: dict[str, Any] = {"seed": _integer(parameters, "seed", 0, 0)}
+    if "num_inference_steps" in parameters:
+        found["steps"] = _integer(parameters, "num_inference_steps", 1, 1)
+    if "guidance_scale" in parameters:
+        found["guidance"] = _number(parameters, "guidance_scale")
+    return found
+
+
+def _number(parameters: Mapping[str, Any], name: str) -> float:
+    value = parameters[name]
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        raise UsageError(f'"{name}" must be a number, not {_kind(value)}')
+    return float(value)
 
 
 def _read_contrastive(inputs: Any, parameters: Mapping[str, Any]) -> Read:
@@ -345,6 +379,7 @@ _PLURALS = {"image": "images", "audio": "sounds"}
 # The client's parameters that have one value here: it may be named.
 _ONLY: Mapping[str, Any] = {"function_to_apply": "softmax", "normalize": True, "truncate": True, "subtask": "semantic"}
 
+_MAKING = ("seed", "num_inference_steps", "guidance_scale")
 _GENERATION = _Dialect(
     _read_seed, _write_image, ("seed", "prompt"), None, 'JSON, such as {"inputs": "", "parameters": {"seed": 0}}'
 )
@@ -362,7 +397,10 @@ _DIALECTS: Mapping[str, _Dialect] = {
     "adversarial-super-resolution": _Dialect(_read_reconstruction, _write_image, ("prompt",)),
     "super-resolution": _Dialect(_read_reconstruction, _write_image, ("prompt",)),
     "denoising": _Dialect(
-        _read_class, _write_image, ("seed", "prompt"), None, 'JSON, such as {"inputs": "", "parameters": {"seed": 0}}'
+        _read_class, _write_image, ("prompt", *_MAKING), None, 'JSON, such as {"inputs": "", "parameters": {"seed": 0}}'
+    ),
+    "latent-denoising": _Dialect(
+        _read_prompt, _write_image, ("prompt", "negative_prompt", "strength", "mask_image", *_MAKING)
     ),
     "segmentation": _Dialect(_read_segmentation, _write_segmentation, ("threshold",)),
     "contrastive": _Dialect(_read_contrastive, _write_contrastive, ("candidate_labels", "hypothesis_template")),

@@ -65,6 +65,25 @@ _SPECS: dict[str, dict[str, Any]] = {
         "task": {"name": "denoising", "args": {"sample_steps": 3, "guidance": 2.0}},
         "data": {"source": "digits", "image": {"size": 8, "mean": [0.5], "std": [0.5]}},
     },
+    "prompted": {
+        "model": {
+            "name": "latent_diffusion",
+            "args": {
+                "image_size": 16,
+                "in_channels": 1,
+                "latent_scale": 1.0,
+                "autoencoder": {"widths": [4, 8], "blocks": 1, "groups": 2, "latent_channels": 2},
+                "text": {"vocab_size": 20, "max_seq_len": 8, "d_model": 16, "num_layers": 1, "num_heads": 2},
+                "unet": {"widths": [8, 16], "attention": [False, True], "blocks": 1, "head_dim": 8, "groups": 4},
+            },
+        },
+        "task": {"name": "latent-denoising", "args": {"sample_steps": 3}},
+        "data": {
+            "source": "digits",
+            "image": {"size": 16, "mean": [0.5], "std": [0.5]},
+            "text": {"prompt": "a picture of a {label}", "max_seq_len": 8, "vocab_size": 20},
+        },
+    },
     "glosses": {
         "model": {"name": "text_classifier", "args": {"d_model": 16, "num_layers": 1, "num_classes": 4}},
         "data": {"source": "wordnet", "limit": 400, "text": {"tokenizer": "word"}},

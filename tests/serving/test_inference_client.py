@@ -89,6 +89,19 @@ def test_text_to_image_of_a_class(client: Client) -> None:
         model.text_to_image("three", seed=1)
 
 
+def test_text_to_image_and_image_to_image_of_a_prompt(client: Client) -> None:
+    model = _model(client, "prompted")
+    asked = {"negative_prompt": "a picture of a 4", "num_inference_steps": 2, "guidance_scale": 3.0}
+    one, again, other = (model.text_to_image(f"a picture of a {name}", seed=1, **asked) for name in "335")
+    assert one.size == (16, 16)
+    assert one.tobytes() == again.tobytes() != other.tobytes()
+    near, far = (model.image_to_image(picture(0), prompt="a picture of a 3", strength=share) for share in (0.1, 1.0))
+    assert near.size == (16, 16)
+    assert near.tobytes() != far.tobytes()
+    with pytest.raises(HfHubHTTPError, match="steps must be a whole number from 1 to 1000"):
+        model.text_to_image("a picture of a 3", num_inference_steps=5000)
+
+
 def test_the_client_shows_what_is_wrong(client: Client) -> None:
     with pytest.raises(HfHubHTTPError, match="takes no parameter .width."):
         _model(client, "gan").text_to_image("a digit", width=64)

@@ -11,7 +11,7 @@ import pytest
 
 from dlsvc.data.codecs import decode_mask
 from dlsvc.errors import DataError, NotFound, UsageError
-from serving.predict import predict_command
+from serving.predict import predict_command, read_parameters
 from tests.serving.client import chirp, picture
 
 
@@ -24,6 +24,8 @@ from tests.serving.client import chirp, picture
         ("vae", {"features": [1]}, "reads no features"),
         ("clip", {"text": "a", "labels": ["a", "b"]}, "labels are for an image"),
         ("gan", {"image": __file__}, "reads no images"),
+        ("vae", {"image": __file__, "seed": 1}, "give one of"),
+        ("prompted", {"audio": __file__}, "reads no sounds"),
         ("lenet5", {"audio": __file__}, "classification reads no sounds; send an image's bytes"),
         ("speech", {"image": __file__}, "audio-classification reads no images; send a sound's bytes"),
         ("speech", {"text": "hello"}, "reads no text"),
@@ -74,6 +76,30 @@ def test_a_seed_and_a_class_make_a_picture(published: Path, tmp_path: Path) -> N
     assert len(set(found)) == 3
     with pytest.raises(DataError, match="no class is called 'there'"):
         predict_command("test-ddpm", home=published, text="there", seed=1)
+
+
+def test_a_text_makes_a_picture(published: Path, tmp_path: Path) -> None:
+    (tmp_path / "mask.png").write_bytes(picture(2))
+    (tmp_path / "from.png").write_bytes(picture(1))
+    mask = read_parameters([f"mask_image=@{tmp_path / 'mask.png'}"])
+    asked: list[dict[str, Any]] = [
+        {"text": "a picture of a 3"},
+        {"text": "a picture of a 3", "seed": 0},
+        {"text": "a picture of a 3", "seed": 1},
+        {"text": "a picture of a 3", "parameters": read_parameters(["guidance_scale=1.5", "negative_prompt=a 4"])},
+        {"text": "a picture of a 3", "image": tmp_path / "from.png", "parameters": {"strength": 0.5}},
+        {"text": "a picture of a 3", "image": tmp_path / "from.png", "parameters": mask},
+        {"image": tmp_path / "from.png"},
+    ]
+    found = [
+        predict_command("test-prompted", home=published, out=tmp_path / "it.png", **one)["sha256"] for one in asked
+    ]
+    assert found[0] == found[1]
+    assert len(set(found)) == len(found) - 1
+    with pytest.raises(UsageError, match="takes no parameter 'guidance'; did you mean 'guidance_scale'"):
+        predict_command("test-prompted", home=published, text="a 3", parameters={"guidance": 2})
+    with pytest.raises(UsageError, match="--parameter guidance_scale: write NAME=VALUE"):
+        read_parameters(["guidance_scale"])
 
 
 def test_a_picture_goes_where_it_is_asked_to(published: Path, tmp_path: Path) -> None:

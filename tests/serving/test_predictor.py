@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dlsvc.data.codecs import encode_png
 from dlsvc.errors import DataError
 from serving.predictor import BATCH_SIZE, Predictor
 from tests.serving.client import chirp, picture
@@ -19,6 +20,12 @@ def _inputs(name: str, count: int) -> list[dict[str, Any]]:
         "vae": [lambda seed: {"image": picture(seed)}, lambda seed: {"seed": seed}],
         "gan": [lambda seed: {"seed": seed}],
         "ddpm": [lambda seed: {"seed": seed}, lambda seed: {"seed": seed, "class": str(seed % 10)}],
+        "prompted": [
+            lambda seed: {"text": f"a picture of a {seed % 10}", "seed": seed},
+            lambda seed: {"text": "a 3", "negative": "a 4", "guidance": float(seed), "steps": 1 + seed % 3},
+            lambda seed: {"text": "a 3", "image": picture(seed), "strength": 0.4 if seed % 2 else 0.9},
+            lambda seed: {"text": "a 3", "image": picture(seed), "mask": picture(seed + 1)},
+        ],
         "clip": [lambda seed: {"image": picture(seed, 3)}, lambda seed: {"text": f"picture {'of a cat ' * seed}"}],
         "iris": [lambda seed: {"features": random.normal(size=4).tolist()}],
         "speech": [lambda seed: {"audio": chirp(seed)}],
@@ -27,7 +34,7 @@ def _inputs(name: str, count: int) -> list[dict[str, Any]]:
     return [kinds[name][place % len(kinds[name])](place) for place in range(count)]
 
 
-@pytest.mark.parametrize("name", ["lenet5", "vae", "gan", "ddpm", "clip", "iris", "speech", "glosses"])
+@pytest.mark.parametrize("name", ["lenet5", "vae", "gan", "ddpm", "prompted", "clip", "iris", "speech", "glosses"])
 def test_an_answer_is_the_same_alone_and_in_any_batch(name: str, predictors: dict[str, Predictor]) -> None:
     predictor, inputs = predictors[name], _inputs(name, 2 * BATCH_SIZE + 3)
     alone = [predictor.predict([item])[0] for item in inputs]
@@ -41,6 +48,31 @@ def test_an_answer_is_the_same_alone_and_in_any_batch(name: str, predictors: dic
 def test_a_bad_input_is_named(predictors: dict[str, Predictor]) -> None:
     with pytest.raises(DataError, match="input 1, image: not a PNG"):
         predictors["lenet5"].predict([{"image": picture(0)}, {"image": b"no"}])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"steps": 0}, "input 0: steps must be a whole number from 1 to 1000, not 0"),
+        ({"steps": 2.5}, "steps must be a whole number"),
+        ({"guidance": -1.0}, "guidance must be a number from 0 to 100, not -1"),
+        ({"image": picture(0), "strength": 1.5}, "strength must be a number from 0.01 to 1, not 1.5"),
+        ({"image": picture(0), "mask": b"no"}, "input 0, mask: not a PNG"),
+    ],
+)
+def test_a_bad_setting_is_named(given: dict[str, Any], message: str, predictors: dict[str, Predictor]) -> None:
+    with pytest.raises(DataError, match=message):
+        predictors["prompted"].predict([{"text": "a 3", **given}])
+
+
+def test_what_a_mask_leaves_out_stays(predictors: dict[str, Predictor]) -> None:
+    nothing, everything = (encode_png(np.full((16, 16, 3), value, np.uint8)) for value in (0, 255))
+    asked = {"image": picture(0), "text": "a 3"}
+    kept, other_seed, made = predictors["prompted"].predict(
+        [{**asked, "mask": nothing}, {**asked, "mask": nothing, "text": "a 4"}, {**asked, "mask": everything}]
+    )
+    assert np.array_equal(kept["image"], other_seed["image"])
+    assert not np.allclose(kept["image"], made["image"], atol=0.01)
 
 
 def test_a_bad_sound_is_named(predictors: dict[str, Predictor]) -> None:
