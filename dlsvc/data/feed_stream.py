@@ -86,7 +86,8 @@ class PlannedData(DataConfig):
         blocks = list(_blocks(self.source, start, world_size))
         selector, cpus = where(ray.nodes(), dict(settings.labels), world_size)
         arguments: dict[str, Any] = {"label_selector": selector} if selector else {}
-        dataset = ray.data.from_arrow(blocks or [_table([], [])]).map_batches(
+        # Not from_arrow, which looks at each block in a task of a whole CPU: that waits forever where none is free.
+        dataset = ray.data.from_blocks(blocks or [_table([], [])]).map_batches(
             BuildAtoms,
             fn_constructor_args=(self.source,),
             batch_size=None,

@@ -106,9 +106,11 @@ def predictors(published: Path) -> dict[str, Predictor]:
     return {name: Predictor(store.open(f"test-{name}")) for name in MODELS}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def client(published: Path, ray_cluster: None) -> Iterator[Client]:
-    """A server of all of them, in the session's Ray."""
+    """A server of all of them, in the session's Ray. It goes when these tests have ended: its replicas hold most of the
+    CPUs.
+    """
     from ray import serve
 
     spec = ServeSpec(models=tuple(ServedModel(model=f"test-{name}") for name in MODELS), port=free_port())
