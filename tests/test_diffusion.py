@@ -10,7 +10,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from dlsvc.diffusion import SCHEDULES, SOLVERS, Network, Sampler, as_sample, guided, kept, noised, target, timesteps
+from dlsvc.diffusion import (
+    SCHEDULES,
+    SOLVERS,
+    Given,
+    Network,
+    Sampler,
+    as_sample,
+    guided,
+    kept,
+    noised,
+    target,
+    timesteps,
+)
 from dlsvc.errors import UsageError
 
 MEAN, STD = 0.7, 0.5
@@ -115,6 +127,38 @@ def test_guidance_goes_on_past_the_condition() -> None:
     torch.testing.assert_close(network(torch.zeros(3), 0), torch.full((3,), 2.5))
 
 
+def test_a_little_strength_stays_near_what_was_given() -> None:
+    """The flow from the noised sample leads back to it: the network here is exact."""
+    torch.manual_seed(0)
+    sample = MEAN + STD * torch.randn(500, dtype=torch.float64)
+    sampler, noise = Sampler(SHARES, "noise", "dpmpp-2m", 50), torch.randn(500, dtype=torch.float64)
+    asked: list[int] = []
+    apart = []
+    for strength in (0.02, 0.2, 0.5, 1.0):
+        asked.clear()
+        *_, last = sampler.trajectory(exact("noise", asked), noise, None, Given(sample, strength))
+        assert len(asked) == max(1, round(50 * strength))
+        assert max(asked) == timesteps(1000, 50)[50 - len(asked)]
+        apart.append(float((last - sample).abs().mean()))
+    assert apart == sorted(apart)
+    assert apart[0] < 0.06 < 0.2 < apart[-1]
+    torch.testing.assert_close(last, flowed(noise), atol=0.01, rtol=0)
+
+
+def test_what_is_to_stay_stays() -> None:
+    torch.manual_seed(0)
+    sample, noise = torch.full((4, 6), 3.0, dtype=torch.float64), torch.randn(4, 6, dtype=torch.float64)
+    stay = torch.tensor([1.0, 1, 1, 0, 0, 0], dtype=torch.float64)
+    *_, last = Sampler(SHARES, "noise", "ddim", 20).trajectory(exact("noise"), noise, None, Given(sample, 1.0, stay))
+    assert torch.equal(last[:, :3], sample[:, :3])
+    assert (last[:, 3:] < 2.9).all()
+
+
+def test_each_sample_may_have_its_guidance() -> None:
+    network = guided(lambda state, step, condition: condition, torch.ones(3), torch.zeros(3), torch.arange(3.0))
+    torch.testing.assert_close(network(torch.zeros(3), 0), torch.arange(3.0))
+
+
 def test_wrong_names_are_refused() -> None:
     with pytest.raises(UsageError, match="did you mean 'dpmpp-2m'"):
         Sampler(SHARES, solver="dpmpp2m")  # type: ignore[arg-type]
@@ -122,3 +166,5 @@ def test_wrong_names_are_refused() -> None:
         kept("cosin")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="no draw was given"):
         Sampler(SHARES, solver="ddpm", steps=2).sample(exact("noise"), torch.zeros(1))
+    with pytest.raises(UsageError, match="strength must be above 0 and at most 1, not 0"):
+        Given(torch.zeros(1), 0)

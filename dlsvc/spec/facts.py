@@ -82,7 +82,9 @@ def data_has_what_the_task_reads(spec: TrainSpec) -> Found:
     given |= _KEYS["text"] if "label" in given and spec.data.text and spec.data.text.prompt else set()
     lacks = [key for key in task.options.get("reads", ()) if given and not given & set(key.split("|"))]
     if lacks:
-        yield "data.source", f"task {task.name} reads {', '.join(lacks)}; {entry.name} has {', '.join(sorted(given))}"
+        hint = " (data.text.prompt makes texts of classes)" if lacks == ["tokens"] and "label" in given else ""
+        has = ", ".join(sorted(given))
+        yield "data.source", f"task {task.name} reads {', '.join(lacks)}; {entry.name} has {has}{hint}"
     for key in task.options.get("reads", ()):
         usable = given & set(key.split("|"))
         asked = {"spectrogram": spec.data.audio, "tokens": spec.data.text}

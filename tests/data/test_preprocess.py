@@ -27,6 +27,7 @@ FULL = Preprocess(
     text=TextInput(WordTokenizer(("cat", "dog")), 6),
     classes=("not x", "x"),
     positive=3,
+    prompt="a {label}",
     source="mine",
 )
 
@@ -114,6 +115,27 @@ def test_positive_class_makes_two(data_home: Path) -> None:
     assert arrays["label"].tolist() == [0, 1, 0]
     with pytest.raises(DataError, match=r"data\.positive.*did you mean 'setosa'"):
         built("iris", data_home, positive="setos")
+
+
+def test_a_prompt_makes_texts_of_classes(data_home: Path) -> None:
+    preprocess = built("digits", data_home, text={"prompt": "a photo of a {label}", "max_seq_len": 8})
+    rows = open_source(DataSpec(source="digits"), data_home).table("train").rows(np.asarray([0, 7]))
+    samples, bad = preprocess.decode(rows)
+    assert not bad
+    assert samples["text"] == [f"a photo of a {label}" for label in rows["label"]]
+    tokens = preprocess.finish(samples)["tokens"]
+    assert UNK_ID not in tokens
+    asked = preprocess.from_request([{"text": samples["text"][1]}])["tokens"]
+    assert np.array_equal(asked[0], tokens[1])
+    assert Preprocess.from_json(json.loads(json.dumps(preprocess.to_json()))) == preprocess
+
+
+def test_a_prompt_never_replaces_texts_and_needs_classes(data_home: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"data\.text\.prompt is set and the data has texts of its own"):
+        built("emoji", data_home, text={"prompt": "a {label}"})
+    (tmp_path / "it.csv").write_text("a,b\n1,2\n3,4\n")
+    with pytest.raises(DataError, match=r"data\.text\.prompt is set and the data has no classes"):
+        built(f"{tmp_path}/it.csv", data_home, text={"prompt": "a {label}"})
 
 
 def test_catalog_gives_what_the_spec_leaves_out(data_home: Path) -> None:

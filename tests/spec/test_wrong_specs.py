@@ -67,7 +67,7 @@ WRONG: dict[str, tuple[str, str, str]] = {
     "samples of a classifier": (
         _SOUND + "evaluate:\n  fidelity: ^^{features: lenet5}\n",
         "evaluate.fidelity",
-        "task classification makes no samples; adversarial, denoising, reconstruction do",
+        "task classification makes no samples; adversarial, denoising, latent-denoising, reconstruction do",
     ),
     "traversal in init_from": (_SOUND + "init_from: {'*': ^^../x@best}\n", "init_from.*", "name, name@3 or name@alias"),
     "long name": (_SOUND.replace("sound", "^^" + "a" * 64), "name", "1 to 63"),
@@ -252,6 +252,23 @@ WRONG: dict[str, tuple[str, str, str]] = {
         _SOUND.replace("digits,", "digits, positive: ^^three,"),
         "data.positive",
         "digits has no class 'three'",
+    ),
+    "prompt without its place": (
+        _SOUND.replace("digits,", "digits, text: {prompt: ^^a photo},"),
+        "data.text.prompt",
+        "must have {label} where the class goes",
+    ),
+    "prompt for texts": (
+        _SOUND.replace("digits,", "emoji, text: {prompt: ^^'a {label}'},"),
+        "data.text.prompt",
+        "emoji has texts of its own",
+    ),
+    "no prompt": (
+        _HEAD
+        + "model: {name: latent_diffusion}\ndata: {source: ^^digits, image: {size: 512, channels: 3}}\n"
+        + _BUDGET,
+        "data.source",
+        "reads tokens; digits has image, label (data.text.prompt makes texts of classes)",
     ),
     "image size": (_SOUND.replace("28}}\nd", "^^32}}\nd"), "model.args.image_size", "is 32, and data.image.size is 28"),
     "colour": (
