@@ -8,13 +8,20 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 from dlsvc.cli import main
+from dlsvc.data.preprocess import Preprocess
+from dlsvc.data.source import open_source
 from dlsvc.errors import NotFound, UsageError
+from dlsvc.spec.schema import DataSpec
 from dlsvc.store.models import ModelStore
-from dlsvc.train.evaluate import evaluate_bundle
+from dlsvc.tasks.base import Batch, Modules, Prediction, Task
+from dlsvc.train.evaluate import evaluate_bundle, evaluation_batches
+from dlsvc.train.fidelity import Fidelity
 from dlsvc.train.needs import settle_needs
 from tests.train.trials import spec_of, train_in_group
 
@@ -52,6 +59,42 @@ def test_the_same_figures_from_the_bundle_and_by_any_number_of_workers(home: Pat
     command = ["evaluate", both["model"], "--features", eye, "--samples", "100", "--json"]
     answer = CliRunner().invoke(main, command, catch_exceptions=False)
     assert json.loads(answer.stdout.splitlines()[-1])["metrics"] == both["metrics"]
+
+
+class Echo(Task):
+    """Makes what was asked for: the data's own pictures, or those of the sample `shift` places on."""
+
+    def __init__(self, images: np.ndarray, shift: int = 0, *, told: bool = True) -> None:
+        self.images, self.shift, self.told = images, shift, told
+
+    @property
+    def makes_classes(self) -> bool:
+        return self.told
+
+    def predict(self, modules: Modules, batch: Batch) -> list[Prediction]:
+        assert "image" not in batch
+        return [{"image": self.images[(place + self.shift) % len(self.images)] / 255} for place in batch["id"].tolist()]
+
+
+def test_a_classifier_reads_what_samples_were_asked_for(home: Path, eye: str) -> None:
+    bundle = ModelStore(home).open(eye)
+    preprocess = Preprocess.from_json(bundle.preprocess)
+    table = open_source(DataSpec(source="digits"), home).table("test")
+    images = preprocess.decode(table.rows(np.arange(len(table))))[0]["image"]
+
+    def share(task: Task, classes: tuple[str, ...] = preprocess.classes) -> float | None:
+        found = Fidelity.open(bundle, torch.device("cpu"), classes)
+        parts = found.measure(task, {}, table, evaluation_batches(table, preprocess, 50, count=200))
+        return found.conclude(parts).get("label_accuracy")
+
+    right = share(Echo(images))
+    assert right is not None
+    assert right == pytest.approx(evaluate_bundle(eye, home)["metrics"]["accuracy"], abs=0.06)
+    other = share(Echo(images, shift=1))
+    assert other is not None
+    assert other < 0.3 < 0.7 < right
+    assert share(Echo(images, told=False)) is None
+    assert share(Echo(images), ("a", "b")) is None
 
 
 def test_who_makes_no_samples_is_refused(home: Path, eye: str) -> None:
