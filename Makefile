@@ -36,6 +36,10 @@ test-all: lint
 bench: $(VENV)/ready
 	$(PY) -m pytest -m bench -s
 
+# Hours; stopped, it goes on where it was. Rewrites the recipes' heads and the README's table.
+recipes: $(VENV)/ready
+	$(PY) -m tests.recipes
+
 # In an environment of its own: what we compare with is large, and not all of it keeps to our pins.
 test-interop:
 	$(MAKE) VENV=$(INTEROP) $(INTEROP)/ready
