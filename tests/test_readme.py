@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Iterator[Pat
     (found / "jobs").symlink_to(ROOT / "jobs")
     (found / "home").mkdir()
     (found / "home" / "data").symlink_to(home / "data")
-    _draw_digit(found / "digit.png")
+    draw_digit(found / "digit.png")
     yield found
     for record in (found / "home" / "servers").glob("*[0-9].json"):
         pid = json.loads(record.read_text()).get("pid")
@@ -41,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Iterator[Pat
             os.kill(int(pid), signal.SIGTERM)
 
 
-def _draw_digit(path: Path) -> None:
+def draw_digit(path: Path) -> None:
     from sklearn.datasets import load_digits
 
     Image.fromarray((load_digits().images[1600] * 15.9).astype(np.uint8)).save(path)
