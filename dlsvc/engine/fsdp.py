@@ -15,8 +15,22 @@ from dlsvc.engine.base import Phase, ShardedEngine, Slot, local
 
 
 class FSDPEngine(ShardedEngine):
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        # What no phase trains is split just the same: a frozen tower is often the larger part.
+        for name in self.plain.keys() - self.wrapped.keys():
+            self._shard(self.plain[name])
+
     def _wrap(self, phase: Phase) -> nn.Module:
-        module = self.plain[phase.module]
+        swap = self._shard(self.plain[phase.module])
+        for group in phase.optimizer.param_groups:
+            group["params"] = [swap[id(parameter)] for parameter in group["params"]]
+        return self.plain[phase.module]
+
+    def _shard(self, module: nn.Module) -> dict[int, nn.Parameter]:
+        """Split a module in place. Its parameters are new ones then, by the ids of the old; names and the frozen set
+        follow.
+        """
         mesh = self._mesh()
         before = dict(module.named_parameters())
         # Blocks of a stack are gathered one at a time, and inner ones before those around them, as fully_shard asks;
@@ -26,21 +40,15 @@ class FSDPEngine(ShardedEngine):
             if any(True for _ in block.parameters()):
                 fully_shard(block, mesh=mesh)
         fully_shard(module, mesh=mesh)
-        self._follow(phase, before, dict(module.named_parameters()))
-        return module
-
-    def _mesh(self) -> DeviceMesh:
-        return init_device_mesh(self.place.device.type, (self.place.world_size,))
-
-    def _follow(self, phase: Phase, before: dict[str, nn.Parameter], after: dict[str, nn.Parameter]) -> None:
-        """Sharding made new parameters; names, the frozen set and the optimizer follow them."""
-        swap = {id(before[name]): after[name] for name in before}
+        after = dict(module.named_parameters())
         for name, old in before.items():
             self._names[id(after[name])] = self._names[id(old)]
             if old in self._frozen:
                 self._frozen.add(after[name])
-        for group in phase.optimizer.param_groups:
-            group["params"] = [swap[id(parameter)] for parameter in group["params"]]
+        return {id(old): after[name] for name, old in before.items()}
+
+    def _mesh(self) -> DeviceMesh:
+        return init_device_mesh(self.place.device.type, (self.place.world_size,))
 
     def _build_slots(self, phase: Phase) -> list[Slot]:
         found = []
@@ -55,7 +63,7 @@ class FSDPEngine(ShardedEngine):
         """A root that ran without gradients stays gathered, and gathered copies keep the flag of their first
         gathering: shard again, and let them follow.
         """
-        parts = [part for module in self.wrapped.values() for part in module.modules() if isinstance(part, FSDPModule)]
+        parts = [part for module in self.plain.values() for part in module.modules() if isinstance(part, FSDPModule)]
         for part in parts:
             part.reshard()
         super().begin(phase, watched=watched)
