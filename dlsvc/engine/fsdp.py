@@ -44,6 +44,8 @@ class FSDPEngine(ShardedEngine):
         for name, old in before.items():
             self._names[id(after[name])] = self._names[id(old)]
             if old in self._frozen:
+                # Only the new one: the old would stay whole in memory.
+                self._frozen.remove(old)
                 self._frozen.add(after[name])
         return {id(old): after[name] for name, old in before.items()}
 

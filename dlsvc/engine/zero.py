@@ -15,6 +15,10 @@ from dlsvc.engine.base import Phase, ShardedEngine, Slot
 
 _MIN_BUCKET = 1 << 16
 _MAX_BUCKET = 500_000_000
+_BUCKETS = 32
+_KEPT_WHOLE = 1000
+# Floats in a cache line.
+_LINE = 16
 _SHARED_MEMORY = "deepspeed_shm_comm"
 
 
@@ -36,9 +40,11 @@ class ZeROEngine(ShardedEngine):
         # first use: a worker that is killed meanwhile leaves a lock behind, which all later runs would wait for.
         deepspeed.ops.__compatible_ops__[_SHARED_MEMORY] = False
         # DeepSpeed allocates a whole bucket at every backward; its default of 5e8 elements is 2 GB.
-        count = sum(p.numel() for p in self.plain[phase.module].parameters())
-        # At least what one partition is padded to, and even: DeepSpeed asserts both.
-        bucket = min(max(2 * -(-count // 2), _MIN_BUCKET), _MAX_BUCKET)
+        sizes = [p.numel() for p in self.plain[phase.module].parameters()]
+        # Stage 3 keeps a bucket between steps: a small one, which a parameter just fits in. The others' must hold what
+        # one partition is padded to. Even: DeepSpeed asserts it.
+        least = max(*sizes, sum(sizes) // _BUCKETS) if self.stage == 3 else sum(sizes)
+        bucket = min(max(2 * -(-least // 2), _MIN_BUCKET), _MAX_BUCKET)
         config = {
             "train_micro_batch_size_per_gpu": self.micro_size,
             # DeepSpeed's own linear layer sums a bias's gradient in another order than torch's.
@@ -47,12 +53,19 @@ class ZeROEngine(ShardedEngine):
                 "memory_efficient_linear": False,
                 "reduce_bucket_size": bucket,
                 "allgather_bucket_size": bucket,
+                # Stage 3 would keep what is gathered for as long as 1e9 elements fit, and small parameters for good.
+                "stage3_max_reuse_distance": 0,
+                "stage3_param_persistence_threshold": sum(sizes) // _KEPT_WHOLE,
             },
             "zero_allow_untested_optimizer": True,
             "zero_force_ds_cpu_optimizer": False,
             # Clipping is ours: its norm has the same bits under every strategy.
             "gradient_clipping": 0.0,
         }
+        for group in phase.optimizer.param_groups:
+            # Stages 1 and 2 lay parameters end to end, and kernels round by where in memory they find them: those that
+            # fill whole cache lines go first, so that they all begin at one, as they do under the other strategies.
+            group["params"].sort(key=lambda parameter: parameter.numel() % _LINE > 0)
         engine: nn.Module
         engine, _, _, _ = deepspeed.initialize(model=self.plain[phase.module], optimizer=phase.optimizer, config=config)
         return engine

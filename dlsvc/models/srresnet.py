@@ -11,6 +11,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dlsvc.nn.fanned import fanned
 from dlsvc.registry import register_model
 
 
@@ -27,6 +28,7 @@ class ResidualBlock(nn.Module):
         self.norm2 = nn.BatchNorm2d(width) if batch_norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
+        x = fanned(x)
         inner = self.activation(self.norm1(self.conv1(x)))
         found: Tensor = x + self.norm2(self.conv2(inner))  # (B, F, H, W)
         return found

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from dlsvc.errors import UsageError
 from dlsvc.nn.attention import MultiHeadAttention
+from dlsvc.nn.fanned import fanned
 
 
 def time_features(step: Tensor, dim: int) -> Tensor:
@@ -24,14 +25,6 @@ def time_features(step: Tensor, dim: int) -> Tensor:
     frequency = torch.exp(-math.log(10000) * torch.arange(half, device=step.device) / half)
     angle = step.float()[:, None] * frequency
     return torch.cat([angle.cos(), angle.sin()], dim=1)
-
-
-def fanned(x: Tensor) -> Tensor:
-    """The input of a part that reads it more than once: what its uses send back is added up here, before it joins what
-    others send. Engines that wrap the part do the same; without it the order of the sum, and so the last bits, would
-    depend on the strategy.
-    """
-    return x.view_as(x)
 
 
 def _fanned(context: Tensor | None) -> Tensor | None:
@@ -119,7 +112,7 @@ class ContextAttention(nn.Module):
         self.leave = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        x = fanned(x)
+        x, context = fanned(x), _fanned(context)
         places = _as_places(self.enter(self.norm(x)))
         places = places + self.own(self.norm1(places))
         places = places + self.cross(self.norm2(places), context)

@@ -20,8 +20,8 @@ from tests.engine.processes import run_group
 WORLD, FLOAT = 2, 4
 # Two trained modules, a frozen third, and averages: big enough for padding not to count.
 SYSTEMS: dict[str, dict[str, Any]] = {
-    "gan": {"image_size": 28, "in_channels": 1, "latent_dim": 64, "base_channels": 32},
-    "srgan": {"image_size": 32, "scale": 4, "channels": 64, "num_blocks": 2, "base_channels": 32, "dense": 256},
+    "gan": {"image_size": 28, "in_channels": 1, "latent_dim": 64, "base_channels": 64},
+    "srgan": {"image_size": 16, "scale": 4, "channels": 64, "num_blocks": 2, "base_channels": 32, "dense": 256},
     "latent_diffusion": {
         "image_size": 16,
         "in_channels": 1,
@@ -86,17 +86,19 @@ def _formula(strategy: str, task: Task, modules: dict[str, nn.Module]) -> float:
     """Bytes a rank: parameters, Adam's two moments and an average of what is trained (P), and what is frozen (F).
 
     ddp keeps 3 P + P / N + F, ZeRO-1 and -2 P + (1 + 2 + 1) P / N + F (their own fp32 copy is the fourth),
-    ZeRO-3 the same shared out, and FSDP (1 + 2 + 1) P / N + F / N. Gradients are gone between steps.
+    ZeRO-3 the same shared out with its gradients, which stay, and for each trained module a bucket of its largest
+    parameter; FSDP keeps (1 + 2 + 1) P / N + F / N. Elsewhere gradients are gone between steps.
     """
     trained = {task.trainable(phase) for phase in task.phases}
     counts = {name: sum(p.numel() for p in module.parameters()) for name, module in modules.items()}
     p, f = sum(counts[name] for name in trained), sum(counts[name] for name in counts if name not in trained)
+    largest = sum(max(p.numel() for p in modules[name].parameters()) for name in trained)
     floats = {
         "ddp": 3 * p + p / WORLD + f,
         "fsdp": 4 * p / WORLD + f / WORLD,
         "zero1": p + 4 * p / WORLD + f,
         "zero2": p + 4 * p / WORLD + f,
-        "zero3": 5 * p / WORLD + f,
+        "zero3": 6 * p / WORLD + f + largest,
     }
     return FLOAT * floats[strategy]
 
