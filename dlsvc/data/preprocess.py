@@ -9,34 +9,26 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dlsvc.augment import keys
-from dlsvc.augment.pipeline import Pipeline
-from dlsvc.data.audio_input import AudioInput, fit_audio
+from dlsvc.data.audio_input import AudioInput
 from dlsvc.data.codecs import Pixels, Undecodable, decode_image, decode_mask, resize_pixels
-from dlsvc.data.source import Source
-from dlsvc.data.table import Table, chunks
-from dlsvc.data.tokenizer import Tokenizer, build_tokenizer, encode_batch, tokenizer_from_json
-from dlsvc.errors import DataError, did_you_mean
+from dlsvc.data.tokenizer import Tokenizer, encode_batch, tokenizer_from_json
+from dlsvc.errors import DataError
 
 if TYPE_CHECKING:
-    from dlsvc.spec.schema import DataSpec, ImageSpec, TextSpec
+    pass
 
 Arrays = dict[str, NDArray[Any]]
 Samples = dict[str, Any]
 
 # What a request may hold.
 INPUTS = ("image", "features", "audio", "text")
-
-_CHUNK = 8192
-# Augmented texts that a vocabulary is fitted on, beside the texts themselves: about so many, and every text once.
-_VERSIONS = 20_000
 
 
 @dataclass(frozen=True)
@@ -330,83 +322,6 @@ def _request_text(value: Any) -> str:
     return value
 
 
-def build_preprocess(data: DataSpec, source: Source, pipeline: Pipeline | None = None) -> Preprocess:
-    """What a spec's data section asks for, the source's facts for what it leaves out, fitted on the training split. A
-    vocabulary has the words that the pipeline's synonyms bring in, too: they would otherwise be unknown.
-    """
-    table = source.table("train")
-    classes, positive = _classes(data.positive, source)
-    return Preprocess(
-        image=_image_input(data.image, source) if "image" in table.columns else None,
-        features=_fit_features(table, source.features) if "features" in table.columns else None,
-        text=_fit_text(data.text, table, classes, pipeline or Pipeline()) if data.text is not None else None,
-        audio=fit_audio(data.audio, table) if data.audio is not None else None,
-        classes=classes,
-        positive=positive,
-        prompt=data.text.prompt if data.text is not None else None,
-        source=source.name,
-    )
-
-
-def _classes(positive: str | None, source: Source) -> tuple[tuple[str, ...], int | None]:
-    if positive is None:
-        return source.classes, None
-    if positive not in source.classes:
-        raise DataError(
-            f"data.positive: {source.name} has no class {positive!r}{did_you_mean(positive, source.classes)}"
-        )
-    return (f"not {positive}", positive), source.classes.index(positive)
-
-
-def _image_input(asked: ImageSpec | None, source: Source) -> ImageInput:
-    if asked is not None:
-        return ImageInput(asked.size, asked.channels, tuple(asked.mean), tuple(asked.std))
-    if source.image_size is None or source.channels is None:
-        raise DataError(
-            f"data.image must say what size {source.name}'s images are resized to, as in "
-            "`image: {size: 64, channels: 3, mean: [0.5], std: [0.5]}`"
-        )
-    return ImageInput(source.image_size, source.channels, source.mean, source.std)
-
-
-def _fit_features(table: Table, names: tuple[str, ...]) -> FeatureInput:
-    total = np.zeros(len(names))
-    squares = np.zeros(len(names))
-    for ids in chunks(len(table), _CHUNK):
-        total += table.rows(ids)["features"].astype(np.float64).sum(axis=0)
-    mean = total / len(table)
-    for ids in chunks(len(table), _CHUNK):
-        squares += np.square(table.rows(ids)["features"] - mean).sum(axis=0)
-    std = np.sqrt(squares / len(table))
-    std[std == 0] = 1  # a constant feature becomes 0
-    return FeatureInput(names, tuple(mean.tolist()), tuple(std.tolist()))
-
-
 def prompt_of(prompt: str, name: str) -> str:
     """The text of a class."""
     return prompt.replace("{label}", name)
-
-
-def _fit_text(asked: TextSpec, table: Table, classes: Sequence[str], pipeline: Pipeline) -> TextInput:
-    if asked.prompt is not None:
-        if "text" in table.columns:
-            raise DataError("data.text.prompt is set and the data has texts of its own")
-        if not classes:
-            raise DataError("data.text.prompt is set and the data has no classes")
-        prompts = [prompt_of(asked.prompt, name) for name in classes]
-        return TextInput(build_tokenizer(asked.tokenizer, prompts, asked.vocab_size), asked.max_seq_len)
-    if "text" not in table.columns:
-        raise DataError(f"data.text is set and the data has no text column; it has {', '.join(table.columns)}")
-    texts = (text for ids in chunks(len(table), _CHUNK) for text in _with_versions(table, ids, pipeline))
-    return TextInput(build_tokenizer(asked.tokenizer, texts, asked.vocab_size), asked.max_seq_len)
-
-
-def _with_versions(table: Table, ids: NDArray[np.int64], pipeline: Pipeline) -> Iterator[str]:
-    """The texts of some rows, and versions of each with the words that a lexicon has for theirs."""
-    texts = table.rows(ids)["text"]
-    yield from texts
-    changes = Pipeline(tuple(one for one in pipeline.augmentations if "lexicon" in getattr(one, "needs", ())))
-    if changes.augmentations:
-        for epoch in range(max(1, _VERSIONS // len(table))):
-            words = keys.sample_keys(0, np.full_like(ids, epoch), ids)
-            yield from changes.apply({"text": texts}, words)["text"]

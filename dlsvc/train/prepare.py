@@ -12,8 +12,9 @@ from dlsvc.augment.pipeline import Pipeline
 from dlsvc.augment.registry import build_augmentations
 from dlsvc.data.atom import AtomBuilder, Rows
 from dlsvc.data.feed_resident import Round, resident_feed
+from dlsvc.data.fit import build_preprocess
 from dlsvc.data.order import Order, Shuffled, Windowed
-from dlsvc.data.preprocess import Preprocess, build_preprocess
+from dlsvc.data.preprocess import Preprocess
 from dlsvc.data.progress import Say, silent
 from dlsvc.data.quarantine import FILE as QUARANTINE
 from dlsvc.data.quarantine import Quarantine

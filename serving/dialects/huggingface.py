@@ -27,7 +27,6 @@ one, and latent-denoising as the text of what to make; to the others it may be a
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -39,14 +38,12 @@ import numpy as np
 from dlsvc.data.codecs import encode_png
 from dlsvc.errors import DataError, UsageError, did_you_mean
 from dlsvc.tasks.base import Prediction
+from serving.dialects.values import kind_of, read_bytes, read_features, read_integer, read_number, read_text
 from serving.predictor import Input
 
 MAX_INPUTS = 1000
-MAX_TEXT_LENGTH = 100_000
 DEFAULT_TOP_K = 5
 DEFAULT_TEMPLATE = "This is a photo of {}."
-
-_MAX_FEATURE = float(np.finfo(np.float32).max)
 
 Read = tuple[list[Input], bool]
 
@@ -144,60 +141,12 @@ def _check_parameters(task: str, dialect: _Dialect, parameters: Mapping[str, Any
 
 
 def _image(value: Any) -> Input:
-    return {"image": _bytes(value, "an image")}
-
-
-def _bytes(value: Any, what: str, name: str = "inputs") -> bytes:
-    if not isinstance(value, str):
-        raise UsageError(f'"{name}" must be {what} in base64, not {_kind(value)}')
-    text = value.partition("base64,")[2] if value.startswith("data:") else value
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise UsageError(f'"{name}" is not {what} in base64: {error}') from error
-
-
-def _text(value: Any, what: str) -> str:
-    if not isinstance(value, str):
-        raise UsageError(f"{what} must be a text, not {_kind(value)}")
-    if len(value) > MAX_TEXT_LENGTH:
-        raise UsageError(f"{what} has {len(value)} characters, at most {MAX_TEXT_LENGTH} are taken")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise UsageError(f"{what} is not a text: {error.reason}") from error
-    return value
-
-
-def _features(value: Any, row: int) -> Input:
-    if not isinstance(value, list):
-        raise UsageError(f"row {row} must be a list of numbers, not {_kind(value)}")
-    for number in value:
-        is_number = isinstance(number, int | float) and not isinstance(number, bool)
-        if not is_number or not -_MAX_FEATURE <= number <= _MAX_FEATURE:
-            raise UsageError(f"row {row} holds {_shown(number)}; features are finite numbers")
-    return {"features": value}
-
-
-def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
-    return names.get(type(value), "a number")
-
-
-def _shown(value: Any) -> str:
-    return str(value) if isinstance(value, float) else _kind(value)
-
-
-def _integer(parameters: Mapping[str, Any], name: str, default: int, least: int) -> int:
-    value = parameters.get(name, default)
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**63:
-        raise UsageError(f'"{name}" must be an integer from {least} to 2^63 - 1')
-    return value
+    return {"image": read_bytes(value, "an image")}
 
 
 def _read_classification(inputs: Any, parameters: Mapping[str, Any]) -> Read:
     """An image or several, a row of features or several."""
-    _integer(parameters, "top_k", DEFAULT_TOP_K, 1)
+    read_integer(parameters, "top_k", DEFAULT_TOP_K, 1)
     if isinstance(inputs, str):
         return [_image(inputs)], True
     if not isinstance(inputs, list) or not inputs:
@@ -205,22 +154,22 @@ def _read_classification(inputs: Any, parameters: Mapping[str, Any]) -> Read:
     if isinstance(inputs[0], str):
         return [_image(value) for value in inputs], False
     if isinstance(inputs[0], list):
-        return [_features(row, place) for place, row in enumerate(inputs)], False
-    return [_features(inputs, 0)], True
+        return [read_features(row, place) for place, row in enumerate(inputs)], False
+    return [read_features(inputs, 0)], True
 
 
 def _read_sounds(inputs: Any, parameters: Mapping[str, Any]) -> Read:
     """A sound or several."""
-    _integer(parameters, "top_k", DEFAULT_TOP_K, 1)
+    read_integer(parameters, "top_k", DEFAULT_TOP_K, 1)
     several = inputs if isinstance(inputs, list) else [inputs]
-    return [{"audio": _bytes(value, "a sound")} for value in several], not isinstance(inputs, list)
+    return [{"audio": read_bytes(value, "a sound")} for value in several], not isinstance(inputs, list)
 
 
 def _read_texts(inputs: Any, parameters: Mapping[str, Any]) -> Read:
     """A text or several. The client expects a list of answers even to one."""
-    _integer(parameters, "top_k", DEFAULT_TOP_K, 1)
+    read_integer(parameters, "top_k", DEFAULT_TOP_K, 1)
     several = inputs if isinstance(inputs, list) else [inputs]
-    return [{"text": _text(text, f"input {place}")} for place, text in enumerate(several)], False
+    return [{"text": read_text(text, f"input {place}")} for place, text in enumerate(several)], False
 
 
 def _read_reconstruction(inputs: Any, parameters: Mapping[str, Any]) -> Read:
@@ -228,45 +177,38 @@ def _read_reconstruction(inputs: Any, parameters: Mapping[str, Any]) -> Read:
 
 
 def _read_seed(inputs: Any, parameters: Mapping[str, Any]) -> Read:
-    return [{"seed": _integer(parameters, "seed", 0, 0)}], True
+    return [{"seed": read_integer(parameters, "seed", 0, 0)}], True
 
 
 def _read_class(inputs: Any, parameters: Mapping[str, Any]) -> Read:
     """A seed, and the class that a sample is to be of; an empty text is any."""
-    asked = _text(inputs, '"inputs"').strip()
+    asked = read_text(inputs, '"inputs"').strip()
     return [_making(parameters) | ({"class": asked} if asked else {})], True
 
 
 def _read_prompt(inputs: Any, parameters: Mapping[str, Any]) -> Read:
     """A text of what is to be made; or an image to begin from, when parameters say what to do with it."""
     if parameters.keys() & {"prompt", "strength", "mask_image"}:
-        found = {**_image(inputs), "text": _text(parameters.get("prompt", ""), '"prompt"')}
+        found = {**_image(inputs), "text": read_text(parameters.get("prompt", ""), '"prompt"')}
     else:
-        found = {"text": _text(inputs, '"inputs"')}
+        found = {"text": read_text(inputs, '"inputs"')}
     if "negative_prompt" in parameters:
-        found["negative"] = _text(parameters["negative_prompt"], '"negative_prompt"')
+        found["negative"] = read_text(parameters["negative_prompt"], '"negative_prompt"')
     if "mask_image" in parameters:
-        found["mask"] = _bytes(parameters["mask_image"], "an image", "mask_image")
+        found["mask"] = read_bytes(parameters["mask_image"], "an image", "mask_image")
     if "strength" in parameters:
-        found["strength"] = _number(parameters, "strength")
+        found["strength"] = read_number(parameters, "strength")
     return [{**found, **_making(parameters)}], True
 
 
 def _making(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """How a sample is made: from which seed, in how many steps, and how closely as asked."""
-    found: dict[str, Any] = {"seed": _integer(parameters, "seed", 0, 0)}
+    found: dict[str, Any] = {"seed": read_integer(parameters, "seed", 0, 0)}
     if "num_inference_steps" in parameters:
-        found["steps"] = _integer(parameters, "num_inference_steps", 1, 1)
+        found["steps"] = read_integer(parameters, "num_inference_steps", 1, 1)
     if "guidance_scale" in parameters:
-        found["guidance"] = _number(parameters, "guidance_scale")
+        found["guidance"] = read_number(parameters, "guidance_scale")
     return found
-
-
-def _number(parameters: Mapping[str, Any], name: str) -> float:
-    value = parameters[name]
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-        raise UsageError(f'"{name}" must be a number, not {_kind(value)}')
-    return float(value)
 
 
 def _read_contrastive(inputs: Any, parameters: Mapping[str, Any]) -> Read:
@@ -274,23 +216,25 @@ def _read_contrastive(inputs: Any, parameters: Mapping[str, Any]) -> Read:
     if "candidate_labels" in parameters:
         return [_image(inputs), *({"text": text} for text in _label_texts(parameters))], True
     if isinstance(inputs, str):
-        return [{"text": _text(inputs, '"inputs"')}], True
+        return [{"text": read_text(inputs, '"inputs"')}], True
     if not isinstance(inputs, list):
-        raise UsageError(f'"inputs" must be a text or a list of texts, not {_kind(inputs)}; send an image as raw bytes')
-    return [{"text": _text(text, f"input {place}")} for place, text in enumerate(inputs)], False
+        raise UsageError(
+            f'"inputs" must be a text or a list of texts, not {kind_of(inputs)}; send an image as raw bytes'
+        )
+    return [{"text": read_text(text, f"input {place}")} for place, text in enumerate(inputs)], False
 
 
 def _label_texts(parameters: Mapping[str, Any]) -> list[str]:
     labels, template = parameters["candidate_labels"], parameters.get("hypothesis_template", DEFAULT_TEMPLATE)
     if not isinstance(labels, list) or len(labels) < 2:
         raise UsageError('"candidate_labels" must be a list of at least two texts')
-    if "{}" not in _text(template, '"hypothesis_template"'):
+    if "{}" not in read_text(template, '"hypothesis_template"'):
         raise UsageError('"hypothesis_template" must have {} where the label goes')
-    return [template.replace("{}", _text(label, f"label {place}")) for place, label in enumerate(labels)]
+    return [template.replace("{}", read_text(label, f"label {place}")) for place, label in enumerate(labels)]
 
 
 def _write_classification(asked: Request, predictions: Sequence[Prediction], classes: Sequence[str]) -> Answer:
-    top = _integer(asked.parameters, "top_k", DEFAULT_TOP_K, 1)
+    top = read_integer(asked.parameters, "top_k", DEFAULT_TOP_K, 1)
     rows = [_ranked(prediction["scores"], classes)[:top] for prediction in predictions]
     return Answer(rows[0] if asked.single else rows)
 

@@ -12,9 +12,9 @@ from dlsvc.augment.pipeline import Pipeline
 from dlsvc.augment.registry import build_augmentations
 from dlsvc.data.atom import AtomBuilder
 from dlsvc.data.feed_resident import resident_feed
+from dlsvc.data.fit import build_preprocess
 from dlsvc.data.order import Shuffled
 from dlsvc.data.plan import Plan
-from dlsvc.data.preprocess import build_preprocess
 from dlsvc.data.quarantine import Quarantine
 from dlsvc.data.source import open_source
 from dlsvc.spec.schema import DataSpec

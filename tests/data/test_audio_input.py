@@ -16,9 +16,10 @@ from dlsvc.augment.registry import build_augmentations
 from dlsvc.data.atom import AtomBuilder
 from dlsvc.data.audio_input import AudioInput, fit_audio
 from dlsvc.data.codecs import Undecodable
+from dlsvc.data.fit import build_preprocess
 from dlsvc.data.order import Shuffled
 from dlsvc.data.plan import Plan
-from dlsvc.data.preprocess import Preprocess, build_preprocess
+from dlsvc.data.preprocess import Preprocess
 from dlsvc.data.quarantine import Quarantine
 from dlsvc.data.source import ResidentTable, open_source
 from dlsvc.data.table import pack

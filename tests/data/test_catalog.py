@@ -115,7 +115,7 @@ def test_columns_are_those_of_the_modality(name: str, data_home: Path) -> None:
 
 @pytest.mark.parametrize("name", by_size(PICTURES))
 def test_statistics_of_the_catalog_are_those_of_the_pixels(name: str, data_home: Path) -> None:
-    from dlsvc.data.preprocess import build_preprocess
+    from dlsvc.data.fit import build_preprocess
 
     source = open_catalog(entry(name), data_home)
     table = source.table("train")

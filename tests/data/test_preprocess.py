@@ -13,7 +13,8 @@ from hypothesis.extra.numpy import arrays
 from dlsvc.augment.pipeline import Pipeline
 from dlsvc.augment.text import RandomDeletion, SynonymReplacement
 from dlsvc.data.codecs import Undecodable
-from dlsvc.data.preprocess import FeatureInput, ImageInput, Preprocess, TextInput, build_preprocess
+from dlsvc.data.fit import build_preprocess
+from dlsvc.data.preprocess import FeatureInput, ImageInput, Preprocess, TextInput
 from dlsvc.data.source import open_source
 from dlsvc.data.tokenizer import UNK_ID, ByteTokenizer, WordTokenizer
 from dlsvc.errors import DataError

@@ -11,7 +11,7 @@ import pytest
 
 from dlsvc.data.catalog import held_out
 from dlsvc.data.codecs import Undecodable, decode_image
-from dlsvc.data.preprocess import build_preprocess
+from dlsvc.data.fit import build_preprocess
 from dlsvc.data.source import Source, open_source
 from dlsvc.errors import DataError, NotFound
 from dlsvc.spec.schema import DataSpec

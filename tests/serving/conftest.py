@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from dlsvc.data.preprocess import build_preprocess
+from dlsvc.data.fit import build_preprocess
 from dlsvc.data.source import open_source
 from dlsvc.spec.load import complete, parse
 from dlsvc.spec.schema import ServedModel, ServeSpec, TrainSpec

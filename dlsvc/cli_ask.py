@@ -1,0 +1,93 @@
+"""The verbs that ask a published model: `dlsvc predict` and `dlsvc neighbors`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dlsvc.data.progress import say
+from dlsvc.terminal import answer, blocks, json_option, table
+
+
+@click.command()
+@click.argument("reference", metavar="MODEL")
+@click.option("--image", type=click.Path(path_type=Path), help="An image file.")
+@click.option("--text", help="A text.")
+@click.option("--features", help="Numbers, such as 5.1,3.5,1.4,0.2.")
+@click.option("--audio", type=click.Path(path_type=Path), help="A sound file.")
+@click.option("--label", "labels", multiple=True, help="A label to choose from for an image; give at least two.")
+@click.option("--seed", type=click.IntRange(min=0), help="What to generate from.")
+@click.option(
+    "--parameter",
+    "parameters",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A parameter of the request, such as top_k=3, guidance_scale=2 or mask_image=@mask.png; again for more.",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Where a picture is written; NAME.png here by default.")
+@json_option
+def predict(
+    reference: str,
+    as_json: bool,
+    features: str | None,
+    labels: tuple[str, ...],
+    parameters: tuple[str, ...],
+    **given: Any,
+) -> None:
+    """Ask a published model, without a server: the answer that its server would give."""
+    from dlsvc.store.home import home
+    from serving.predict import predict_command, read_parameters
+
+    numbers = _numbers(features) if features is not None else None
+    asked = read_parameters(parameters)
+    found = predict_command(
+        reference, home=home(), features=numbers, labels=list(labels) or None, parameters=asked, **given
+    )
+    answer(found, as_json, blocks(found))
+
+
+def _numbers(features: str) -> list[float]:
+    from dlsvc.errors import UsageError
+
+    try:
+        return [float(number) for number in features.split(",")]
+    except ValueError as error:
+        raise UsageError(f"--features: {error}; write numbers with commas between them") from error
+
+
+@click.command()
+@click.argument("reference", metavar="MODEL")
+@click.option("--data", help="Where to look; the data of the model's spec by default.")
+@click.option("--split", default="train", show_default=True, help="Which split of it.")
+@click.option("--image", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="An image file.")
+@click.option("--text", help="A text.")
+@click.option("--features", help="Numbers, such as 5.1,3.5,1.4,0.2.")
+@click.option("--id", "sample", type=click.IntRange(min=0), help="A sample of the split.")
+@click.option("-k", type=click.IntRange(min=1), default=8, show_default=True, help="How many.")
+@click.option("--metric", type=click.Choice(["cosine", "euclidean", "dot"]), default="cosine", show_default=True)
+@click.option("--grid", type=click.Path(path_type=Path), help="Draw the query and its neighbours as a PNG there.")
+@click.option("--map", "plane", type=click.Path(path_type=Path), help="Draw all vectors on a plane as a PNG there.")
+@click.option("--accuracy", is_flag=True, help="How many samples their k nearest others classify right.")
+@json_option
+def neighbors(
+    reference: str,
+    image: Path | None,
+    text: str | None,
+    features: str | None,
+    sample: int | None,
+    as_json: bool,
+    **asked: Any,
+) -> None:
+    """Find what lies nearest a query in a data set, by the vectors that MODEL makes."""
+    from dlsvc.neighbors.command import neighbors as find
+    from dlsvc.store.home import home
+
+    numbers = _numbers(features) if features is not None else None
+    given = {"image": image, "text": text, "features": numbers, "id": sample}
+    query = {name: value for name, value in given.items() if value is not None}
+    found = find(reference, home(), query=query, say=say, **asked)
+    shown = {name: value for name, value in found.items() if name != "neighbors"}
+    near = found.get("neighbors", [])
+    answer(found, as_json, f"{blocks(shown)}\n{table(near, list(near[0]))}" if near else blocks(shown))
