@@ -27,7 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("dlsvc.tune",),
     ("serving",),
     ("dlsvc.doctor", "dlsvc.terminal"),
-    ("dlsvc.cli", "dlsvc.cli_store", "dlsvc.demo"),
+    ("dlsvc.cli", "dlsvc.cli_ask", "dlsvc.cli_store", "dlsvc.demo"),
 )
 # Downward, and still not allowed.
 FORBIDDEN = {
