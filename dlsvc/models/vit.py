@@ -27,7 +27,8 @@ class ViT(nn.Module):
 
     A class token and learned positions, norm before each sub-layer, GELU, as in timm and transformers. (transformers
     sets `norm_eps` 1e-12.) With `num_classes=0` it is headless: forward gives the class token after the last norm, as
-    `encode` does. `activation`, `patch_bias` and `embedding_norm` make it CLIP's image tower.
+    `encode` does. `activation`, `patch_bias` and `embedding_norm` make it CLIP's image tower. `similarity` is how its
+    attention compares queries with keys.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class ViT(nn.Module):
         activation: Literal["gelu", "quick_gelu"] = "gelu",
         patch_bias: bool = True,
         embedding_norm: bool = False,
+        similarity: Literal["dot", "scaled-dot", "general", "additive", "kernel"] = "scaled-dot",
     ) -> None:
         super().__init__()
         if image_size % patch_size:
@@ -64,6 +66,7 @@ class ViT(nn.Module):
                 activation=activation,
                 dropout=dropout,
                 norm_eps=norm_eps,
+                similarity=similarity,
             )
             for _ in range(num_layers)
         )

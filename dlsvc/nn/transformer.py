@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from dlsvc.nn.activation import build_activation
 from dlsvc.nn.attention import MultiHeadAttention
+from dlsvc.nn.similarity import SimilarityName
 
 
 class FeedForward(nn.Module):
@@ -36,10 +37,13 @@ class Block(nn.Module):
         activation: str = "gelu",
         dropout: float = 0.0,
         norm_eps: float = 1e-5,
+        similarity: SimilarityName = "scaled-dot",
     ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(d_model, eps=norm_eps)
-        self.attention = MultiHeadAttention(d_model=d_model, num_heads=num_heads, dropout=dropout)
+        self.attention = MultiHeadAttention(
+            d_model=d_model, num_heads=num_heads, dropout=dropout, similarity=similarity
+        )
         self.dropout = nn.Dropout(dropout)
         self.norm2 = nn.LayerNorm(d_model, eps=norm_eps)
         hidden_dim = round(d_model * mlp_ratio)

@@ -28,6 +28,7 @@ class Subject:
 # Other arguments of a model and of its task that are shapes of their own: what they are called, and what they change.
 VARIANTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "gan, hinge": ("gan", {"norm": "spectral"}, {"loss": "hinge"}),
+    **{f"vit, {name}": ("vit", {"similarity": name}, {}) for name in ("dot", "general", "additive", "kernel")},
     "gan, wasserstein": ("gan", {"norm": "none"}, {"loss": "wasserstein", "gradient_penalty": 10.0}),
 }
 NAMES = sorted(entries("model"))
