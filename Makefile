@@ -43,9 +43,9 @@ recipes: $(VENV)/ready
 # In an environment of its own: what we compare with is large, and not all of it keeps to our pins.
 test-interop:
 	$(MAKE) VENV=$(INTEROP) $(INTEROP)/ready
-	$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,interop]"
+	$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -c constraints-interop.txt -e ".[dev,interop]"
 	# timm asks for torchvision, whose wheels bring CUDA along; nothing that we compare with needs it.
-	$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps "timm>=1.0,<2"
+	$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints-interop.txt timm
 	$(INTEROP)/bin/python -m pytest tests/interop tests/augment tests/data/test_audio_input.py
 
 constraints: $(VENV)/ready
