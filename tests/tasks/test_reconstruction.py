@@ -22,7 +22,7 @@ class Fixed(nn.Module):
 
     def __init__(self, logits: Tensor, mean: Tensor, logvar: Tensor) -> None:
         super().__init__()
-        self.outputs = {"reconstruction": logits, "mean": mean, "logvar": logvar}
+        self.outputs = {"reconstruction": logits, "mean": mean, "logvar": logvar, "latent": mean + 1}
         self.noises: list[Tensor] = []
 
     def forward(self, image: Tensor | None, noise: Tensor) -> dict[str, Tensor]:
@@ -89,6 +89,22 @@ def test_mse_is_of_the_mean_and_elbo_of_a_draw() -> None:
     assert found["elbo"] == pytest.approx(-(found["reconstruction_loss"] + found["kl"]))
     squared = (model.outputs["reconstruction"].sigmoid() - batch["image"]).square().mean().item()
     assert found["mse"] == pytest.approx(squared, rel=1e-6)
+    assert found["latent_std"] == pytest.approx(model.outputs["latent"].std(correction=0).item(), rel=1e-6)
+
+
+def test_laplace_is_the_absolute_error_of_images_around_zero() -> None:
+    model, batch = _fixed()
+    task, metrics = Reconstruction(likelihood="laplace"), Metrics()
+    image = 2 * batch["image"] - 1
+    losses, _ = task.losses(task.modules(model), {**batch, "image": image}, "main")
+    output = model.outputs["reconstruction"]
+    torch.testing.assert_close(losses["reconstruction_loss"], (output - image).abs().flatten(1).sum(1).mean())
+    task.measure(task.modules(model), {**batch, "image": image}, metrics)
+    shown = (output / 2 + 0.5).clamp(0, 1)
+    squared = (shown - batch["image"]).square().mean().item()
+    assert task.compute(metrics)["mse"] == pytest.approx(squared, rel=1e-6)
+    found = task.predict(task.modules(model), {**batch, "image": image})[0]["reconstruction"]
+    np.testing.assert_allclose(found[..., 0], shown[0, 0])
 
 
 @torch.inference_mode()
