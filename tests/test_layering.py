@@ -36,7 +36,7 @@ FORBIDDEN = {
     "dlsvc.store": ("dlsvc.train", "dlsvc.engine"),
     "serving": ("dlsvc.train", "dlsvc.engine", "dlsvc.optim", "dlsvc.tune"),
 }
-COMPOSITES = {"segnet", "srgan", "clip", "blip", "blip2", "llava", "latent_diffusion"}
+COMPOSITES = {"segnet", "srgan", "clip", "blip", "blip2", "llava", "latent_diffusion", "temporal_segment"}
 RAY = (
     "dlsvc/data/feed_stream.py",
     "dlsvc/train/launch.py",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,9 +12,12 @@ from dlsvc.augment import keys
 from dlsvc.augment.pipeline import Pipeline
 from dlsvc.data.audio_input import fit_audio
 from dlsvc.data.preprocess import FeatureInput, ImageInput, Preprocess, TextInput, prompt_of
+from dlsvc.data.series_input import fit_series
 from dlsvc.data.source import Source
+from dlsvc.data.subword import read_vocabulary
 from dlsvc.data.table import Table, chunks
-from dlsvc.data.tokenizer import build_tokenizer
+from dlsvc.data.tokenizer import Tokenizer, build_tokenizer
+from dlsvc.data.video_input import video_input
 from dlsvc.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -31,10 +34,14 @@ def build_preprocess(data: DataSpec, source: Source, pipeline: Pipeline | None =
     """
     table = source.table("train")
     classes, positive = _classes(data.positive, source)
+    text = _fit_text(data.text, table, classes, pipeline or Pipeline()) if data.text is not None else None
     return Preprocess(
         image=_image_input(data.image, source) if "image" in table.columns else None,
         features=_fit_features(table, source.features) if "features" in table.columns else None,
-        text=_fit_text(data.text, table, classes, pipeline or Pipeline()) if data.text is not None else None,
+        text=text,
+        target=_target(data.text, text, table) if data.text and text else None,
+        video=video_input(data.video, source) if "video" in table.columns else None,
+        series=fit_series(table, source.features) if "series" in table.columns else None,
         audio=fit_audio(data.audio, table) if data.audio is not None else None,
         classes=classes,
         positive=positive,
@@ -84,16 +91,40 @@ def _fit_text(asked: TextSpec, table: Table, classes: Sequence[str], pipeline: P
         if not classes:
             raise DataError("data.text.prompt is set and the data has no classes")
         prompts = [prompt_of(asked.prompt, name) for name in classes]
-        return TextInput(build_tokenizer(asked.tokenizer, prompts, asked.vocab_size), asked.max_seq_len)
-    if "text" not in table.columns:
-        raise DataError(f"data.text is set and the data has no text column; it has {', '.join(table.columns)}")
-    texts = (text for ids in chunks(len(table), _CHUNK) for text in _with_versions(table, ids, pipeline))
-    return TextInput(build_tokenizer(asked.tokenizer, texts, asked.vocab_size), asked.max_seq_len)
+        return TextInput(_tokenizer(asked, prompts), asked.max_seq_len)
+    _has_column(asked.column, "data.text.column", table)
+    return TextInput(_tokenizer(asked, _texts(asked, table, pipeline)), asked.max_seq_len, asked.column)
 
 
-def _with_versions(table: Table, ids: NDArray[np.int64], pipeline: Pipeline) -> Iterator[str]:
+def _target(asked: TextSpec, text: TextInput, table: Table) -> TextInput | None:
+    if asked.target is None:
+        return None
+    _has_column(asked.target, "data.text.target", table)
+    return TextInput(text.tokenizer, asked.target_len or asked.max_seq_len, asked.target)
+
+
+def _has_column(name: str, field: str, table: Table) -> None:
+    if name not in table.columns:
+        raise DataError(f"{field}: the data has no {name} column; it has {', '.join(table.columns)}")
+
+
+def _tokenizer(asked: TextSpec, texts: Iterable[str]) -> Tokenizer:
+    if asked.vocabulary is not None:
+        return read_vocabulary(asked.vocabulary)
+    return build_tokenizer(asked.tokenizer, texts, asked.vocab_size)
+
+
+def _texts(asked: TextSpec, table: Table, pipeline: Pipeline) -> Iterator[str]:
+    """Every text that the vocabulary must know."""
+    for ids in chunks(len(table), _CHUNK):
+        yield from _with_versions(table, ids, pipeline, asked.column)
+        if asked.target is not None and asked.target in table.columns:
+            yield from table.rows(ids)[asked.target]
+
+
+def _with_versions(table: Table, ids: NDArray[np.int64], pipeline: Pipeline, column: str) -> Iterator[str]:
     """The texts of some rows, and versions of each with the words that a lexicon has for theirs."""
-    texts = table.rows(ids)["text"]
+    texts = table.rows(ids)[column]
     yield from texts
     changes = Pipeline(tuple(one for one in pipeline.augmentations if "lexicon" in getattr(one, "needs", ())))
     if changes.augmentations:

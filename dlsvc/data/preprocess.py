@@ -1,8 +1,9 @@
 """From raw rows to a batch, in one way for training, evaluation and serving; its state goes into the bundle as JSON.
 
 Shapes: B samples, images (B, H, W, C) uint8 until `finish` makes them (B, C, H, W) float32; F features; T tokens;
-sounds (B, N) float32 until `finish` makes them spectrograms (B, 1, M, T) float32; masks (B, H, W) uint8 class numbers
-until `finish` makes them int64.
+sounds (B, N) float32 until `finish` makes them spectrograms (B, 1, M, T) float32; films (B, T, H, W, C) uint8 until
+`finish` makes them (B, C, T, H, W) float32; series (B, T, C) float32 until `finish` makes them (B, C, T); masks
+(B, H, W) uint8 class numbers until `finish` makes them int64.
 """
 
 from __future__ import annotations
@@ -11,24 +12,23 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dlsvc.data.audio_input import AudioInput
 from dlsvc.data.codecs import Pixels, Undecodable, decode_image, decode_mask, resize_pixels
+from dlsvc.data.series_input import SeriesInput
 from dlsvc.data.tokenizer import Tokenizer, encode_batch, tokenizer_from_json
+from dlsvc.data.video_input import VideoInput
 from dlsvc.errors import DataError
-
-if TYPE_CHECKING:
-    pass
 
 Arrays = dict[str, NDArray[Any]]
 Samples = dict[str, Any]
 
 # What a request may hold.
-INPUTS = ("image", "features", "audio", "text")
+INPUTS = ("image", "video", "features", "series", "audio", "text")
 
 
 @dataclass(frozen=True)
@@ -96,14 +96,15 @@ class FeatureInput:
 
 @dataclass(frozen=True)
 class TextInput:
-    """Tokens, padded and cut to `max_seq_len`."""
+    """Tokens of a column of texts, padded and cut to `max_seq_len`."""
 
     tokenizer: Tokenizer
     max_seq_len: int
+    column: str = "text"
 
-    def encode(self, texts: Sequence[str]) -> Arrays:
+    def encode(self, texts: Sequence[str], prefix: str = "") -> Arrays:
         tokens, mask = encode_batch(self.tokenizer, texts, self.max_seq_len)
-        return {"tokens": tokens, "attention_mask": mask}
+        return {f"{prefix}tokens": tokens, f"{prefix}attention_mask": mask}
 
 
 @dataclass(frozen=True)
@@ -111,13 +112,16 @@ class Preprocess:
     """The data's half of a model: what it reads, and how that becomes a batch.
 
     `classes` are those of the labels that come out; with `positive` there are two, and the rest is 0. A `prompt` makes
-    the texts of data that has classes only.
+    the texts of data that has classes only. `target` is the text that a model learns to write, in the tokens of `text`.
     """
 
     image: ImageInput | None = None
     features: FeatureInput | None = None
     text: TextInput | None = None
+    target: TextInput | None = None
     audio: AudioInput | None = None
+    video: VideoInput | None = None
+    series: SeriesInput | None = None
     classes: tuple[str, ...] = ()
     positive: int | None = None
     prompt: str | None = None
@@ -141,10 +145,20 @@ class Preprocess:
         if self.features is not None:
             arrays["features"] = _column(rows, "features")
         if self.text is not None:
-            arrays["text"] = _column(rows, "text") if self.prompt is None else self.prompts(_column(rows, "label"))
+            arrays["text"] = self.prompts(_column(rows, "label")) if self.prompt else _column(rows, self.text.column)
+        if self.target is not None:
+            arrays["target_text"] = _column(rows, self.target.column)
         if self.audio is not None:
             arrays["audio"] = np.zeros((len(_column(rows, "audio")), self.audio.num_samples), np.float32)
             bad = [*bad, *_decode_into(arrays["audio"], rows["audio"], rows.get("uri"), self.audio.decode)]
+        if self.video is not None:
+            films = _column(rows, "video")
+            arrays["video"] = np.zeros((len(films), *self.video.shape), np.uint8)
+            bad = [*bad, *_decode_into(arrays["video"], films, rows.get("uri"), self.video.decode)]
+        if self.series is not None:
+            series = _column(rows, "series")
+            arrays["series"] = np.zeros((len(series), *self.series.shape), np.float32)
+            bad = [*bad, *_decode_into(arrays["series"], series, rows.get("uri"), self.series.decode)]
         if "label" in rows:
             arrays["label"] = self._labels(rows["label"])
         return arrays, bad
@@ -171,15 +185,21 @@ class Preprocess:
             batch["mask"] = batch["mask"].astype(np.int64)
         if self.text is not None and "text" in batch:
             batch |= self.text.encode(batch.pop("text"))
+        if self.target is not None and "target_text" in batch:
+            batch |= self.target.encode(batch.pop("target_text"), "target_")
         if self.audio is not None and "audio" in batch:
             batch["spectrogram"] = self.audio.spectrograms(batch.pop("audio"))
         if self.features is not None and "features" in batch:
             batch["features"] = self.features.standardise(batch["features"])
+        if self.video is not None and "video" in batch:
+            batch["video"] = self.video.normalise(batch["video"])
+        if self.series is not None and "series" in batch:
+            batch["series"] = self.series.standardise(batch["series"])
         return batch
 
     def from_request(self, inputs: Sequence[Mapping[str, Any]]) -> Arrays:
-        """A batch from inputs with `image` or `audio` (encoded bytes), `features` (numbers) or `text`, all of the same
-        keys.
+        """A batch from inputs with `image`, `video` or `audio` (encoded bytes), `features` or `series` (numbers) or
+        `text`, all of the same keys.
 
         Raises DataError with the index of the input that is wrong.
         """
@@ -195,6 +215,10 @@ class Preprocess:
             arrays["text"] = _each(inputs, "text", _request_text)
         if "audio" in names and self.audio is not None:
             arrays["audio"] = np.stack(_each(inputs, "audio", self._request_sound))
+        if "video" in names and self.video is not None:
+            arrays["video"] = np.stack(_each(inputs, "video", self._request_film))
+        if "series" in names and self.series is not None:
+            arrays["series"] = np.stack(_each(inputs, "series", self.series.decode))
         return self.finish(arrays)
 
     def _asked(self, inputs: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -218,6 +242,12 @@ class Preprocess:
         if not isinstance(value, bytes | bytearray):
             raise DataError(f"a sound must be an encoded file's bytes, not {type(value).__name__}")
         return self.audio.decode(bytes(value))
+
+    def _request_film(self, value: Any) -> Pixels:
+        assert self.video is not None
+        if not isinstance(value, bytes | bytearray):
+            raise DataError(f"a film must be an encoded file's bytes, not {type(value).__name__}")
+        return self.video.decode(bytes(value))
 
     def _images(self, images: Any, uris: Sequence[str] | None) -> tuple[Pixels, list[BadRow]]:
         assert self.image is not None
@@ -245,11 +275,14 @@ class Preprocess:
         return labels if self.positive is None else (labels == self.positive).astype(np.int64)
 
     def to_json(self) -> dict[str, Any]:
-        text = self.text and {"tokenizer": self.text.tokenizer.to_json(), "max_seq_len": self.text.max_seq_len}
+        text = self.text and {"tokenizer": self.text.tokenizer.to_json(), **_texts(self.text)}
         return {
             "image": self.image and _plain(self.image),
             "features": self.features and _plain(self.features),
             "text": text,
+            "target": self.target and _texts(self.target),
+            "video": self.video and _plain(self.video),
+            "series": self.series and _plain(self.series),
             "audio": self.audio and self.audio.to_json(),
             "classes": list(self.classes),
             "positive": self.positive,
@@ -262,6 +295,9 @@ class Preprocess:
         """Raises DataError when the state isn't one that `to_json` wrote."""
         try:
             image, features, text = state["image"], state["features"], state["text"]
+            # Bundles of earlier versions lack what came later.
+            video, series, target = (state.get(name) for name in ("video", "series", "target"))
+            tokenizer = tokenizer_from_json(text["tokenizer"]) if text else None
             return cls(
                 image=ImageInput(image["size"], image["channels"], tuple(image["mean"]), tuple(image["std"]))
                 if image
@@ -269,8 +305,10 @@ class Preprocess:
                 features=FeatureInput(*(tuple(features[name]) for name in ("names", "mean", "std")))
                 if features
                 else None,
-                text=TextInput(tokenizer_from_json(text["tokenizer"]), text["max_seq_len"]) if text else None,
-                # Bundles of the first version have none.
+                text=TextInput(tokenizer, text["max_seq_len"], text.get("column", "text")) if tokenizer else None,
+                target=TextInput(tokenizer, **target) if tokenizer and target else None,
+                video=VideoInput(**_tupled(video)) if video else None,
+                series=SeriesInput(**_tupled(series)) if series else None,
                 audio=AudioInput.from_json(state["audio"]) if state.get("audio") else None,
                 classes=tuple(state["classes"]),
                 positive=state["positive"],
@@ -281,7 +319,15 @@ class Preprocess:
             raise DataError(f"not the state of a preprocess: {error!r}") from error
 
 
-def _plain(part: ImageInput | FeatureInput) -> dict[str, Any]:
+def _texts(text: TextInput) -> dict[str, Any]:
+    return {"max_seq_len": text.max_seq_len, "column": text.column}
+
+
+def _tupled(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in state.items()}
+
+
+def _plain(part: ImageInput | FeatureInput | VideoInput | SeriesInput) -> dict[str, Any]:
     return {
         name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(part).items()
     }

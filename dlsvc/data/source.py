@@ -38,6 +38,7 @@ class Source:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     features: tuple[str, ...] = ()
+    length: int | None = None
     licence: str = ""
     attribution: str = ""
     _open: dict[str, Table] = field(default_factory=dict, repr=False, compare=False)
@@ -93,6 +94,7 @@ def open_catalog(entry: CatalogEntry, home: Path, say: Say = silent) -> Source:
         mean=entry.mean,
         std=entry.std,
         features=entry.features,
+        length=entry.length,
         licence=entry.licence,
         attribution=entry.attribution,
     )

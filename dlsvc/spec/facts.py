@@ -71,7 +71,11 @@ def positive_is_a_class(spec: TrainSpec) -> Found:
 
 
 # The sections that make a column into what models read; without one the column isn't read.
-_SECTIONS = {"spectrogram": "audio: {seconds: 2}", "tokens": "text: {tokenizer: word}"}
+_SECTIONS = {
+    "spectrogram": "audio: {seconds: 2}",
+    "tokens": "text: {tokenizer: word}",
+    "target_tokens": "text: {tokenizer: bpe, target: target_text}",
+}
 
 
 def data_has_what_the_task_reads(spec: TrainSpec) -> Found:
@@ -87,7 +91,8 @@ def data_has_what_the_task_reads(spec: TrainSpec) -> Found:
         yield "data.source", f"task {task.name} reads {', '.join(lacks)}; {entry.name} has {has}{hint}"
     for key in task.options.get("reads", ()):
         usable = given & set(key.split("|"))
-        asked = {"spectrogram": spec.data.audio, "tokens": spec.data.text}
+        text = spec.data.text
+        asked = {"spectrogram": spec.data.audio, "tokens": text, "target_tokens": text and text.target}
         if usable and all(one in _SECTIONS and asked[one] is None for one in usable):
             sections = " or ".join(f"`{_SECTIONS[one]}`" for one in sorted(usable))
             yield "data", f"task {task.name} reads {key} here, which needs a section in data, such as {sections}"
@@ -147,6 +152,7 @@ def model_fits_the_data(spec: TrainSpec) -> Found:
     args = signature(model).complete(spec.model.args)
     sizes = _image_facts(spec, entry)
     yield from _sound_fits(args, spec)
+    yield from _motion_fits(args, spec, entry)
     if {"label", "mask"} & set(task.options.get("reads", ())) and (classes := _num_classes(spec, entry)):
         yield from _differs(args, "num_classes", *classes)
     for name, (value, where) in sizes.items():
@@ -171,7 +177,7 @@ def _image_facts(spec: TrainSpec, entry: CatalogEntry | None) -> dict[str, tuple
             "image_size": (image.size, f"data.image.size is {image.size}"),
             "in_channels": (image.channels, f"data.image.channels is {image.channels}"),
         }
-    if entry is None or entry.image_size is None or entry.channels is None:
+    if entry is None or entry.image_size is None or entry.channels is None or entry.modality == "video":
         return {}
     return {
         "image_size": (
@@ -211,11 +217,32 @@ def _sound_fits(args: Mapping[str, Any], spec: TrainSpec) -> Found:
     yield from _differs(args, "num_steps", audio.num_steps, seconds)
 
 
+def _motion_fits(args: Mapping[str, Any], spec: TrainSpec, entry: CatalogEntry | None) -> Found:
+    """The length and the channels of films and of series."""
+    film, facts = spec.data.video, dict[str, int | None]()
+    if film is not None:
+        facts = {"num_frames": film.frames, "image_size": film.size, "in_channels": film.channels}
+        where = "data.video makes"
+    elif entry and entry.modality == "video":
+        facts = {"num_frames": entry.length, "image_size": entry.image_size, "in_channels": entry.channels}
+        where = f"{entry.name}, data.video being null, has"
+    elif entry and entry.modality == "series":
+        facts, where = {"num_steps": entry.length, "in_channels": len(entry.features)}, f"{entry.name} has"
+    else:
+        return
+    for name, value in facts.items():
+        if value is not None:
+            yield from _differs(args, name, value, f"{where} {value}")
+
+
 def _text_fits(args: Any, spec: TrainSpec, path: str) -> Found:
     """A model may have room to spare for tokens, but not too little."""
     text = spec.data.text
     assert text is not None
     for name, value in (("vocab_size", text.vocab_size), ("max_seq_len", text.max_seq_len)):
+        # A published vocabulary has the size that it has.
+        if name == "vocab_size" and text.vocabulary is not None:
+            continue
         if isinstance(args, Mapping) and isinstance(args.get(name), int) and args[name] < value:
             yield f"{path}.{name}", f"is {args[name]}, less than data.text.{name}, {value}"
 

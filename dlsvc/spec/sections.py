@@ -81,7 +81,23 @@ class ImageSpec(Part):
 class TextSpec(Part):
     """How a text becomes tokens."""
 
-    tokenizer: Literal["word", "byte"] = Field("word", description="words of the training split, or bytes of UTF-8")
+    tokenizer: Literal["word", "character", "byte", "bpe", "wordpiece"] = Field(
+        "word",
+        description="words, characters, pairs of bytes (GPT-2's) or pieces of words (BERT's) of the training "
+        "split, or plain bytes of UTF-8",
+    )
+    vocabulary: Location | None = Field(
+        None, description="a tokenizer.json of Hugging Face's, or `minilm`, in place of one that is fitted here"
+    )
+    column: Literal["text", "target_text", "question", "answer", "conversation"] = Field(
+        "text", description="the column of the data that is read"
+    )
+    target: Literal["text", "target_text", "question", "answer"] | None = Field(
+        None, description="the column that the model learns to write, in tokens of the same vocabulary"
+    )
+    target_len: Annotated[int, Field(ge=2, le=2**20)] | None = Field(
+        None, description="targets are cut to so many tokens; null: to max_seq_len"
+    )
     max_seq_len: Annotated[int, Field(ge=2, le=2**20)] = Field(32, description="longer texts are cut to so many tokens")
     vocab_size: Annotated[int, Field(ge=5, le=2**24)] = Field(4096, description="most tokens, special ones included")
     prompt: str | None = Field(
@@ -133,6 +149,18 @@ class AudioSpec(Part):
         if self.features == "mfcc" and self.coefficients > self.bins:
             raise ValueError(f"{self.bins} bands have no {self.coefficients} coefficients; ask for more bins")
         return self
+
+
+class VideoSpec(Part):
+    """What a film is made into before the model sees it."""
+
+    frames: Annotated[int, Field(ge=1, le=4096)] = Field(description="taken from it at even distances")
+    size: Annotated[int, Field(ge=1, le=4096)] = Field(description="side of the square, in pixels")
+    channels: Literal[1, 3] = Field(3, description="1 for grey, 3 for colour")
+    mean: tuple[Fraction, ...] = Field((0.5,), description="subtracted from each channel, in units of pixels in [0, 1]")
+    std: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        (0.5,), description="divides each channel, in units of pixels in [0, 1]; one value is for all of them"
+    )
 
 
 class ColumnsSpec(Part):
@@ -211,6 +239,7 @@ class DataSpec(Part):
     image: ImageSpec | None = Field(None, description="null keeps the source's own size and statistics")
     text: TextSpec | None = Field(None, description="null: texts aren't read")
     audio: AudioSpec | None = Field(None, description="null: sounds aren't read")
+    video: VideoSpec | None = Field(None, description="null keeps the source's own length, size and statistics")
     limit: Count | None = Field(
         None,
         description="train on so many samples only, drawn by the seed with the classes in their proportions; the rest "

@@ -3,11 +3,11 @@
 A model knows shapes, a task knows losses, a trainer knows neither. A task is registered with what the spec's checks
 need to know without torch: `@register_task("name", metrics=(...), reads=(...), phases=(...))`.
 
-Batch keys: `image` (B, C, H, W) float32; `features` (B, F) float32; `spectrogram` (B, 1, M, T) float32; `label` (B,)
-int64; `target` (B, K) float32 class probabilities where labels are mixed; `tokens` (B, T) int64; `attention_mask`
-(B, T) bool, True = keep; `mask` (B, H, W) int64 class numbers;
-`id` (B,) int64; `key` (B,) int64, the bits of the sample's 64-bit random key (see
-augment/keys.py).
+Batch keys: `image` (B, C, H, W) float32; `video` (B, C, T, H, W) float32; `features` (B, F) float32; `series` (B, C, T)
+float32; `spectrogram` (B, 1, M, T) float32; `label` (B,) int64; `target` (B, K) float32 class probabilities where
+labels are mixed; `tokens` (B, T) int64; `attention_mask` (B, T) bool, True = keep; `target_tokens` and
+`target_attention_mask` of a text that is to be written; `mask` (B, H, W) int64 class numbers; `id` (B,) int64; `key`
+(B,) int64, the bits of the sample's 64-bit random key (see augment/keys.py).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Report = dict[str, Tensor]
 Prediction = dict[str, Any]
 
 # What a model of one input reads is the first of these that there is, and what goes with it.
-INPUTS = ("image", "features", "spectrogram", "tokens")
+INPUTS = ("image", "video", "features", "series", "spectrogram", "tokens")
 _BESIDE = {"tokens": ("attention_mask",)}
 
 

@@ -36,7 +36,7 @@ _DUMMY_STEPS = 20
 @register_task(
     "classification",
     metrics=("accuracy", "loss", "macro_f1", "top5"),
-    reads=("image|features|spectrogram|tokens", "label"),
+    reads=("image|video|features|series|spectrogram|tokens", "label"),
 )
 class Classification(Task):
     """Softmax cross-entropy over logits (B, num_classes). Metrics: accuracy, top5 (six classes or more), macro_f1,
@@ -115,6 +115,17 @@ def _dummy_input(num_samples: int, model_args: Mapping[str, Any]) -> Batch:
     if "num_bins" in model_args:
         shape = (int(model_args["num_bins"]), int(model_args.get("num_steps", _DUMMY_STEPS)))
         return {"spectrogram": torch.randn(num_samples, 1, *shape)}
+    if "num_frames" in model_args:
+        size = int(model_args["image_size"])
+        return {
+            "video": torch.randn(num_samples, int(model_args["in_channels"]), int(model_args["num_frames"]), size, size)
+        }
+    if "in_channels" in model_args and "image_size" not in model_args:
+        return {
+            "series": torch.randn(
+                num_samples, int(model_args["in_channels"]), int(model_args.get("num_steps", _DUMMY_STEPS))
+            )
+        }
     if "vocab_size" in model_args:
         length = int(model_args["max_seq_len"])
         tokens = torch.randint(1, int(model_args["vocab_size"]), (num_samples, length))

@@ -18,7 +18,7 @@ from dlsvc.tasks.base import Batch, Losses, Metrics, Modules, Prediction, Report
 @register_task(
     "embedding",
     metrics=("knn_accuracy",),
-    reads=("image|features|spectrogram|tokens", "label"),
+    reads=("image|video|features|series|spectrogram|tokens", "label"),
     couples_samples=True,
 )
 class Embedding(Task):

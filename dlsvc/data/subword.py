@@ -1,0 +1,135 @@
+"""Tokens smaller than words, by Hugging Face's `tokenizers`: byte pairs as in GPT-2, pieces of words as in BERT, and
+vocabularies that others have published.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dlsvc.data.vocabulary import EOS, PAD, SPECIAL, Special
+from dlsvc.errors import DataError
+
+MASK = "<mask>"
+KINDS = ("bpe", "wordpiece")
+
+# What the field calls them: ours, then BERT's, CLIP's and GPT-2's, Llama's.
+_NAMES = {
+    "pad": (PAD, "[PAD]", "<|endoftext|>", "</s>"),
+    "bos": ("<bos>", "[CLS]", "<|startoftext|>", "<s>", "<|endoftext|>"),
+    "eos": (EOS, "[SEP]", "<|endoftext|>", "</s>"),
+    "unk": ("<unk>", "[UNK]", "<|endoftext|>"),
+    "mask": (MASK, "[MASK]"),
+}
+
+
+@dataclass(frozen=True)
+class SubwordTokenizer:
+    """A tokenizer of the library by its JSON, and which of its ids are special."""
+
+    state: str
+
+    @functools.cached_property
+    def _library(self) -> Any:
+        tokenizer = _imported().Tokenizer.from_str(self.state)
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        return tokenizer
+
+    @functools.cached_property
+    def special(self) -> Special:
+        """Raises DataError when the vocabulary has no token that could end a text."""
+        ids = {role: self._first(names) for role, names in _NAMES.items()}
+        if ids["eos"] is None:
+            raise DataError(f"the vocabulary has no token that ends a text: none of {', '.join(_NAMES['eos'])}")
+        end = ids["eos"]
+        filled = {role: end if value is None else value for role, value in ids.items() if role != "mask"}
+        return Special(**filled, mask=filled["unk"] if ids["mask"] is None else ids["mask"])
+
+    @property
+    def vocab_size(self) -> int:
+        return int(self._library.get_vocab_size())
+
+    def encode(self, text: str) -> list[int]:
+        ids: list[int] = self._library.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def decode(self, ids: Iterable[int]) -> str:
+        text: str = self._library.decode(self.special.until_end(ids), skip_special_tokens=True)
+        return text
+
+    def token(self, number: int) -> str:
+        """A token as it reads alone."""
+        text: str = self._library.decode([number], skip_special_tokens=False)
+        return text.strip()
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": "subword", "state": json.loads(self.state)}
+
+    def _first(self, names: tuple[str, ...]) -> int | None:
+        found = (self._library.token_to_id(name) for name in names)
+        return next((number for number in found if number is not None), None)
+
+
+def fit_subwords(kind: str, texts: Iterable[str], vocab_size: int) -> SubwordTokenizer:
+    """Byte pairs (Sennrich, Haddow and Birch 2016; over bytes, Radford et al. 2019) or pieces of lower-case words
+    (Schuster and Nakajima 2012), at most `vocab_size` with the special ones.
+    """
+    library = _imported()
+    special = [*SPECIAL, MASK]
+    if kind == "bpe":
+        tokenizer = library.Tokenizer(library.models.BPE())
+        tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = library.decoders.ByteLevel()
+        trainer = library.trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            special_tokens=special,
+            initial_alphabet=sorted(library.pre_tokenizers.ByteLevel.alphabet()),
+            show_progress=False,
+        )
+    else:
+        tokenizer = library.Tokenizer(library.models.WordPiece(unk_token=SPECIAL[3]))
+        tokenizer.normalizer = library.normalizers.BertNormalizer(lowercase=True)
+        tokenizer.pre_tokenizer = library.pre_tokenizers.BertPreTokenizer()
+        tokenizer.decoder = library.decoders.WordPiece()
+        trainer = library.trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=special, show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    return SubwordTokenizer(tokenizer.to_str())
+
+
+def read_vocabulary(path: str | Path) -> SubwordTokenizer:
+    """A published `tokenizer.json`. Raises DataError when it isn't one."""
+    try:
+        state = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"data.text.vocabulary: {path} can't be read: {error.strerror}") from error
+    return checked(SubwordTokenizer(state), str(path))
+
+
+def checked(tokenizer: SubwordTokenizer, where: str) -> SubwordTokenizer:
+    """The tokenizer, once the library has read it."""
+    try:
+        assert tokenizer.special
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from error
+    # The library raises bare exceptions.
+    except Exception as error:
+        raise DataError(f"{where} is no tokenizer.json: {error}") from error
+    return tokenizer
+
+
+def from_state(state: Mapping[str, Any]) -> SubwordTokenizer:
+    return checked(SubwordTokenizer(json.dumps(state["state"])), "the bundle's tokenizer")
+
+
+def _imported() -> Any:
+    # Threads of its own would survive no fork, and it warns of that at each.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    import tokenizers
+
+    return tokenizers
