@@ -207,7 +207,7 @@ def _augment_list(text: str) -> list[Any]:
     import yaml
 
     from dlsvc.errors import UsageError
-    from dlsvc.spec.sections import AugmentSpec
+    from dlsvc.spec.data_sections import AugmentSpec
 
     try:
         return [AugmentSpec.model_validate(item) for item in yaml.safe_load(text)]

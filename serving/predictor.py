@@ -82,15 +82,38 @@ class Predictor:
         return tuple(sorted(row)), tuple(row[name].item() for name in same)
 
     def _arrays(self, inputs: Sequence[Input]) -> Arrays:
+        if self.task.writes:
+            return self._written(inputs)
         if "seed" not in inputs[0] and not self.task.makes_prompts:
             return self.preprocess.from_request(inputs)
         arrays = {"key": np.asarray([int(item.get("seed", 0)) for item in inputs], np.int64)}
         if "class" in inputs[0] and self.task.makes_classes:
             labels = [self._label(place, str(item["class"])) for place, item in enumerate(inputs)]
             arrays["label"] = np.asarray(labels, np.int64)
-        for name in inputs[0].keys() & self.task.settings.keys():
-            arrays[name] = np.asarray([self._setting(place, name, item[name]) for place, item in enumerate(inputs)])
-        return arrays | (self._prompted(inputs) if self.task.makes_prompts else {})
+        return arrays | self._settings(inputs) | (self._prompted(inputs) if self.task.makes_prompts else {})
+
+    def _settings(self, inputs: Sequence[Input]) -> Arrays:
+        return {
+            name: np.asarray([self._setting(place, name, item[name]) for place, item in enumerate(inputs)])
+            for name in sorted(inputs[0].keys() & self.task.settings.keys())
+        }
+
+    def _written(self, inputs: Sequence[Input]) -> Arrays:
+        """What is to be read before a text is written. A text that would be cut is refused: its end is what counts."""
+        text = self.preprocess.text
+        for place, item in enumerate(inputs):
+            if text is not None and isinstance(item.get("text"), str):
+                count, most = len(text.tokenizer.encode(item["text"])), text.max_seq_len - 2
+                if count > most:
+                    raise DataError(f"input {place}, text: {count} tokens, and the model reads at most {most}")
+        key = np.asarray([int(item.get("seed", 0)) for item in inputs], np.int64)
+        return {**self.preprocess.from_request(inputs), "key": key, **self._settings(inputs)}
+
+    def _readable(self, prediction: Prediction) -> Prediction:
+        """With the text that was written."""
+        if "written" not in prediction or self.preprocess.text is None:
+            return prediction
+        return {**prediction, "text": self.preprocess.text.tokenizer.decode(prediction["written"].tolist())}
 
     def _setting(self, place: int, name: str, value: float) -> np.generic:
         asked = self.task.settings[name]
@@ -135,7 +158,8 @@ class Predictor:
         padded = [*rows, *[rows[-1]] * (BATCH_SIZE - len(rows))]
         arrays = {name: np.concatenate([row[name] for row in padded]) for name in rows[0]}
         with torch.inference_mode():
-            return self.task.predict(self.modules, to_tensors(arrays, torch.device("cpu")))[: len(rows)]
+            found = self.task.predict(self.modules, to_tensors(arrays, torch.device("cpu")))[: len(rows)]
+        return [self._readable(prediction) for prediction in found]
 
 
 def _alike(kinds: Sequence[Hashable]) -> Iterator[list[int]]:

@@ -16,7 +16,15 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # Static tables, read without importing what they name: a spec is checked against them.
     ("dlsvc.registry", "dlsvc.augment.registry", "dlsvc.data.catalog"),
     ("dlsvc.spec",),
-    ("dlsvc.augment", "dlsvc.nn", "dlsvc.diffusion", "dlsvc.optim", "dlsvc.metrics", "dlsvc.neighbors.distance"),
+    (
+        "dlsvc.augment",
+        "dlsvc.nn",
+        "dlsvc.diffusion",
+        "dlsvc.generation",
+        "dlsvc.optim",
+        "dlsvc.metrics",
+        "dlsvc.neighbors.distance",
+    ),
     ("dlsvc.models",),
     ("dlsvc.tasks",),
     ("dlsvc.data",),

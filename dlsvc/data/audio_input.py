@@ -23,7 +23,7 @@ from dlsvc.data.table import Table, chunks
 from dlsvc.errors import DataError
 
 if TYPE_CHECKING:
-    from dlsvc.spec.sections import AudioSpec
+    from dlsvc.spec.data_sections import AudioSpec
 
 Floats = NDArray[np.float64]
 

@@ -23,7 +23,7 @@ from dlsvc.data.atom import AtomBuilder
 from dlsvc.data.feed_resident import Round
 from dlsvc.data.plan import Plan
 from dlsvc.errors import DlsvcError
-from dlsvc.spec.sections import StreamSpec
+from dlsvc.spec.data_sections import StreamSpec
 
 # Blocks begin small, so that the first batch comes soon, and double up to what moves well between nodes, but not beyond
 # what an actor builds in a moment: a block is what is built at once, moved at once, and built again when it is lost.

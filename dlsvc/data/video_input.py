@@ -18,7 +18,7 @@ from dlsvc.data.source import Source
 from dlsvc.errors import DataError
 
 if TYPE_CHECKING:
-    from dlsvc.spec.sections import VideoSpec
+    from dlsvc.spec.data_sections import VideoSpec
 
 # An animation longer than this is no clip.
 MAX_FRAMES = 10_000

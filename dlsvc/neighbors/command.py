@@ -68,8 +68,8 @@ def neighbors(
 
 
 def _source(encoder: Encoder, data: str | None, home: Path) -> Source:
+    from dlsvc.spec.data_sections import DataSpec
     from dlsvc.spec.load import parse
-    from dlsvc.spec.sections import DataSpec
 
     if data is not None:
         return open_source(DataSpec(source=data), home)

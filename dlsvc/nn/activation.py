@@ -17,12 +17,20 @@ class QuickGELU(nn.Module):
         return x * torch.sigmoid(1.702 * x)
 
 
+class TanhGELU(nn.GELU):
+    """GELU by a hyperbolic tangent, as GPT-2 was trained with (Hendrycks and Gimpel, 2016, section 2)."""
+
+    def __init__(self) -> None:
+        super().__init__(approximate="tanh")
+
+
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "tanh": nn.Tanh,
     "sigmoid": nn.Sigmoid,
     "gelu": nn.GELU,
     "quick_gelu": QuickGELU,
+    "tanh_gelu": TanhGELU,
 }
 
 

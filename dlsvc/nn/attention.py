@@ -1,6 +1,6 @@
 """Multi-head attention, for every transformer here.
 
-B batch, T target length, S source length, D width, N heads of width K.
+B batch, T target length, S source length, D width, N heads of width K, G heads of keys and values.
 """
 
 from __future__ import annotations
@@ -10,7 +10,32 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dlsvc.errors import UsageError
+from dlsvc.nn.positions import rotate
 from dlsvc.nn.similarity import SimilarityName, build_similarity
+
+
+class Memory:
+    """Keys and values of what one attention layer has read so far, so that the next token costs one token's work.
+
+    With `fixed`, the keys and values of a context are computed at its first sight and kept.
+    """
+
+    def __init__(self, *, fixed: bool = False) -> None:
+        self.fixed = fixed
+        self.key: Tensor | None = None
+        self.value: Tensor | None = None
+
+    def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """All keys and values, (B, G, S, K), these last."""
+        if self.key is not None and self.value is not None:
+            key, value = torch.cat([self.key, key], dim=2), torch.cat([self.value, value], dim=2)
+        self.key, self.value = key, value
+        return key, value
+
+    def select(self, rows: Tensor) -> None:
+        """Keep these rows of the batch, in this order: what a beam goes on with."""
+        if self.key is not None and self.value is not None:
+            self.key, self.value = self.key[rows], self.value[rows]
 
 
 class MultiHeadAttention(nn.Module):
@@ -18,7 +43,8 @@ class MultiHeadAttention(nn.Module):
 
     Attends to `context` (B, S, context_dim) when one is given, else to itself. `keep` (B, S) is False on positions that
     nobody may attend to; `is_causal` hides what comes after a position. Each query must be left with something to see.
-    `bias` is that of queries, keys and values.
+    `bias` is that of queries, keys and values. `num_kv_heads` heads of keys and values serve all heads of queries in
+    equal groups (Ainslie et al. 2023). With `rotary_base` queries and keys are turned by their positions (B, T).
     """
 
     def __init__(
@@ -31,11 +57,16 @@ class MultiHeadAttention(nn.Module):
         output_bias: bool = True,
         dropout: float = 0.0,
         similarity: SimilarityName = "scaled-dot",
+        num_kv_heads: int | None = None,
+        rotary_base: float | None = None,
     ) -> None:
         super().__init__()
         if d_model % num_heads:
             raise UsageError(f"d_model {d_model} must be a multiple of num_heads {num_heads}")
-        self.num_heads = num_heads
+        groups = num_kv_heads or num_heads
+        if num_heads % groups:
+            raise UsageError(f"num_heads {num_heads} must be a multiple of num_kv_heads {groups}")
+        self.num_heads, self.num_kv_heads, self.rotary_base = num_heads, groups, rotary_base
         self.dropout = dropout
         # The usual one is what the fused kernel computes.
         usual = similarity == "scaled-dot"
@@ -43,8 +74,9 @@ class MultiHeadAttention(nn.Module):
             None if usual else build_similarity(similarity, num_heads=num_heads, width=d_model // num_heads)
         )
         self.query = nn.Linear(d_model, d_model, bias=bias)
-        self.key = nn.Linear(context_dim or d_model, d_model, bias=bias)
-        self.value = nn.Linear(context_dim or d_model, d_model, bias=bias)
+        width = d_model // num_heads * groups
+        self.key = nn.Linear(context_dim or d_model, width, bias=bias)
+        self.value = nn.Linear(context_dim or d_model, width, bias=bias)
         self.output = nn.Linear(d_model, d_model, bias=output_bias)
         if bias and similarity != "kernel":
             # It adds the same to all of a query's scores, which softmax takes away again: its gradient is zero but for
@@ -53,14 +85,42 @@ class MultiHeadAttention(nn.Module):
             self.key.bias.requires_grad_(False)
 
     def forward(
-        self, x: Tensor, context: Tensor | None = None, *, is_causal: bool = False, keep: Tensor | None = None
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        *,
+        is_causal: bool = False,
+        keep: Tensor | None = None,
+        positions: Tensor | None = None,
+        memory: Memory | None = None,
     ) -> Tensor:
-        source = x if context is None else context
-        query, key, value = self._split(self.query(x)), self._split(self.key(source)), self._split(self.value(source))
+        query = self._split(self.query(x), self.num_heads)
+        key, value = self._keys(x if context is None else context, positions, memory)
+        if self.rotary_base is not None:
+            assert positions is not None
+            query = rotate(query, positions, self.rotary_base)
+        # What is appended to a memory sees all of it.
+        is_causal = is_causal and query.shape[2] == key.shape[2]
         mask = attention_mask(query.shape[2], key.shape[2], is_causal, keep)
-        heads = self._heads(query, key, value, is_causal, mask)
+        heads = self._heads(query, *self._for_each_head(key, value), is_causal, mask)
         mixed: Tensor = self.output(heads.transpose(1, 2).flatten(2))  # (B, N, T, K) -> (B, T, N * K) -> (B, T, D)
         return mixed
+
+    def _keys(self, source: Tensor, positions: Tensor | None, memory: Memory | None) -> tuple[Tensor, Tensor]:
+        """Keys and values of what there is to see, (B, G, S, K)."""
+        if memory is not None and memory.fixed and memory.key is not None and memory.value is not None:
+            return memory.key, memory.value
+        key, value = (self._split(part(source), self.num_kv_heads) for part in (self.key, self.value))
+        if self.rotary_base is not None:
+            assert positions is not None
+            key = rotate(key, positions, self.rotary_base)
+        return (key, value) if memory is None else memory.append(key, value)
+
+    def _for_each_head(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        shared = self.num_heads // self.num_kv_heads
+        if shared == 1:
+            return key, value
+        return key.repeat_interleave(shared, dim=1), value.repeat_interleave(shared, dim=1)
 
     def _heads(self, query: Tensor, key: Tensor, value: Tensor, is_causal: bool, mask: Tensor | None) -> Tensor:
         """The values that each query is given, (B, N, T, K)."""
@@ -81,8 +141,8 @@ class MultiHeadAttention(nn.Module):
         )
         return found
 
-    def _split(self, x: Tensor) -> Tensor:
-        return x.view(*x.shape[:2], self.num_heads, -1).transpose(1, 2)  # (B, T, D) -> (B, N, T, K)
+    def _split(self, x: Tensor, num_heads: int) -> Tensor:
+        return x.view(*x.shape[:2], num_heads, -1).transpose(1, 2)  # (B, T, N * K) -> (B, N, T, K)
 
 
 def attention_mask(num_queries: int, num_keys: int, is_causal: bool, keep: Tensor | None) -> Tensor | None:
@@ -92,4 +152,7 @@ def attention_mask(num_queries: int, num_keys: int, is_causal: bool, keep: Tenso
     padded = keep[:, None, None, :]
     if not is_causal:
         return padded
-    return padded & torch.ones(num_queries, num_keys, dtype=torch.bool, device=keep.device).tril()
+    visible = padded & torch.ones(num_queries, num_keys, dtype=torch.bool, device=keep.device).tril()
+    # Padding before a text sees itself: of a query that sees nothing no number could come.
+    itself = torch.eye(num_queries, num_keys, dtype=torch.bool, device=keep.device)
+    return visible | (itself & ~visible.any(-1, keepdim=True))

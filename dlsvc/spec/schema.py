@@ -9,19 +9,15 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from dlsvc.spec.data_sections import AudioSpec, AugmentSpec, ColumnsSpec, DataSpec, ImageSpec, TextSpec
 from dlsvc.spec.sections import (
     MAX_SEED,
-    AudioSpec,
-    AugmentSpec,
     BatchSpec,
     BudgetSpec,
     CheckpointSpec,
-    ColumnsSpec,
     Count,
-    DataSpec,
     EvaluateSpec,
     GroupSpec,
-    ImageSpec,
     Location,
     ModelSpec,
     Name,
@@ -37,7 +33,6 @@ from dlsvc.spec.sections import (
     Strategy,
     TaskSpec,
     Text,
-    TextSpec,
     WorkerRange,
 )
 

@@ -103,6 +103,11 @@ class Task:
         return False
 
     @property
+    def writes(self) -> bool:
+        """Whether predictions hold `written`, ids of tokens to be read as a text."""
+        return False
+
+    @property
     def settings(self) -> Mapping[str, Setting]:
         """What a request may set of how its sample is made, by batch key."""
         return {}

@@ -21,9 +21,9 @@ from dlsvc.data.quarantine import Quarantine
 from dlsvc.data.source import open_source
 from dlsvc.data.table import CACHE_BYTES, Table
 from dlsvc.errors import DataError
+from dlsvc.spec.data_sections import AugmentSpec
 from dlsvc.spec.load import identity, resolve
 from dlsvc.spec.schema import TrainSpec
-from dlsvc.spec.sections import AugmentSpec
 from dlsvc.store.runs import Run, RunStore
 from dlsvc.train.job import Job
 

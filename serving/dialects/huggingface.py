@@ -38,14 +38,29 @@ import numpy as np
 from dlsvc.data.codecs import encode_png
 from dlsvc.errors import DataError, UsageError, did_you_mean
 from dlsvc.tasks.base import Prediction
-from serving.dialects.values import kind_of, read_bytes, read_features, read_integer, read_number, read_text
+from serving.dialects.reading import (
+    DEFAULT_TOP_K,
+    Read,
+    read_class,
+    read_classification,
+    read_continuation,
+    read_contrastive,
+    read_films,
+    read_prompt,
+    read_reconstruction,
+    read_seed,
+    read_segmentation,
+    read_series,
+    read_sounds,
+    read_texts,
+    read_threshold,
+)
+from serving.dialects.values import read_integer
 from serving.predictor import Input
 
 MAX_INPUTS = 1000
-DEFAULT_TOP_K = 5
-DEFAULT_TEMPLATE = "This is a photo of {}."
-
-Read = tuple[list[Input], bool]
+# The tasks that answer a text with a text.
+WRITERS = ("language-modeling",)
 
 
 @dataclass(frozen=True)
@@ -72,7 +87,7 @@ def encode(content: Any) -> bytes:
 
 def route(task: str, reads: Sequence[str]) -> str:
     """What a model answers to here, from its task and what it reads, the first of which counts."""
-    if task != "classification" or not reads or reads[0] not in ("audio", "text"):
+    if task != "classification" or not reads or reads[0] not in ("audio", "text", "video", "series"):
         return task
     return f"{reads[0]}-{task}"
 
@@ -117,14 +132,16 @@ def answer(task: str, asked: Request, predictions: Sequence[Prediction], classes
 
 def _document(body: bytes, content_type: str) -> dict[str, Any] | None:
     """The JSON object of a body, or None when it is raw media."""
-    if "json" not in content_type and (content_type.startswith(("image/", "audio/")) or body.lstrip()[:1] != b"{"):
+    if "json" not in content_type and (
+        content_type.startswith(("image/", "audio/", "video/")) or body.lstrip()[:1] != b"{"
+    ):
         return None
     try:
         document = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"the body is not JSON: {error}") from error
     if not isinstance(document, dict) or "inputs" not in document:
-        raise UsageError("the body must be an image's or a sound's bytes, or a JSON object with \"inputs\"")
+        raise UsageError("the body must be an image's, a sound's or a film's bytes, or a JSON object with \"inputs\"")
     if not isinstance(document.get("parameters"), dict | None):
         raise UsageError('"parameters" must be an object')
     return document
@@ -140,97 +157,13 @@ def _check_parameters(task: str, dialect: _Dialect, parameters: Mapping[str, Any
             raise UsageError(f"{task} takes no parameter {name!r}{did_you_mean(name, dialect.parameters)}")
 
 
-def _image(value: Any) -> Input:
-    return {"image": read_bytes(value, "an image")}
-
-
-def _read_classification(inputs: Any, parameters: Mapping[str, Any]) -> Read:
-    """An image or several, a row of features or several."""
-    read_integer(parameters, "top_k", DEFAULT_TOP_K, 1)
-    if isinstance(inputs, str):
-        return [_image(inputs)], True
-    if not isinstance(inputs, list) or not inputs:
-        raise UsageError('"inputs" must be an image in base64, a list of numbers, or a list of either')
-    if isinstance(inputs[0], str):
-        return [_image(value) for value in inputs], False
-    if isinstance(inputs[0], list):
-        return [read_features(row, place) for place, row in enumerate(inputs)], False
-    return [read_features(inputs, 0)], True
-
-
-def _read_sounds(inputs: Any, parameters: Mapping[str, Any]) -> Read:
-    """A sound or several."""
-    read_integer(parameters, "top_k", DEFAULT_TOP_K, 1)
-    several = inputs if isinstance(inputs, list) else [inputs]
-    return [{"audio": read_bytes(value, "a sound")} for value in several], not isinstance(inputs, list)
-
-
-def _read_texts(inputs: Any, parameters: Mapping[str, Any]) -> Read:
-    """A text or several. The client expects a list of answers even to one."""
-    read_integer(parameters, "top_k", DEFAULT_TOP_K, 1)
-    several = inputs if isinstance(inputs, list) else [inputs]
-    return [{"text": read_text(text, f"input {place}")} for place, text in enumerate(several)], False
-
-
-def _read_reconstruction(inputs: Any, parameters: Mapping[str, Any]) -> Read:
-    return _read_seed(inputs, parameters) if "seed" in parameters else ([_image(inputs)], True)
-
-
-def _read_seed(inputs: Any, parameters: Mapping[str, Any]) -> Read:
-    return [{"seed": read_integer(parameters, "seed", 0, 0)}], True
-
-
-def _read_class(inputs: Any, parameters: Mapping[str, Any]) -> Read:
-    """A seed, and the class that a sample is to be of; an empty text is any."""
-    asked = read_text(inputs, '"inputs"').strip()
-    return [_making(parameters) | ({"class": asked} if asked else {})], True
-
-
-def _read_prompt(inputs: Any, parameters: Mapping[str, Any]) -> Read:
-    """A text of what is to be made; or an image to begin from, when parameters say what to do with it."""
-    if parameters.keys() & {"prompt", "strength", "mask_image"}:
-        found = {**_image(inputs), "text": read_text(parameters.get("prompt", ""), '"prompt"')}
-    else:
-        found = {"text": read_text(inputs, '"inputs"')}
-    if "negative_prompt" in parameters:
-        found["negative"] = read_text(parameters["negative_prompt"], '"negative_prompt"')
-    if "mask_image" in parameters:
-        found["mask"] = read_bytes(parameters["mask_image"], "an image", "mask_image")
-    if "strength" in parameters:
-        found["strength"] = read_number(parameters, "strength")
-    return [{**found, **_making(parameters)}], True
-
-
-def _making(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """How a sample is made: from which seed, in how many steps, and how closely as asked."""
-    found: dict[str, Any] = {"seed": read_integer(parameters, "seed", 0, 0)}
-    if "num_inference_steps" in parameters:
-        found["steps"] = read_integer(parameters, "num_inference_steps", 1, 1)
-    if "guidance_scale" in parameters:
-        found["guidance"] = read_number(parameters, "guidance_scale")
-    return found
-
-
-def _read_contrastive(inputs: Any, parameters: Mapping[str, Any]) -> Read:
-    """Texts to embed, or an image with labels to choose from."""
-    if "candidate_labels" in parameters:
-        return [_image(inputs), *({"text": text} for text in _label_texts(parameters))], True
-    if isinstance(inputs, str):
-        return [{"text": read_text(inputs, '"inputs"')}], True
-    if not isinstance(inputs, list):
-        raise UsageError(
-            f'"inputs" must be a text or a list of texts, not {kind_of(inputs)}; send an image as raw bytes'
-        )
-    return [{"text": read_text(text, f"input {place}")} for place, text in enumerate(inputs)], False
-
-
-def _label_texts(parameters: Mapping[str, Any]) -> list[str]:
-    labels, template = parameters["candidate_labels"], parameters.get("hypothesis_template", DEFAULT_TEMPLATE)
-    if not isinstance(labels, list) or len(labels) < 2:
-        raise UsageError('"candidate_labels" must be a list of at least two texts')
-    if "{}" not in read_text(template, '"hypothesis_template"'):
-        raise UsageError('"hypothesis_template" must have {} where the label goes')
-    return [template.replace("{}", read_text(label, f"label {place}")) for place, label in enumerate(labels)]
+def _write_continuation(asked: Request, predictions: Sequence[Prediction], classes: Sequence[str]) -> Answer:
+    """The text after each, or with `return_full_text` what it goes on from before it."""
+    whole = asked.parameters.get("return_full_text", False)
+    texts = [row["text"] for row in predictions]
+    if whole:
+        texts = [item["text"] + text for item, text in zip(asked.inputs, texts, strict=True)]
+    return Answer([{"generated_text": text} for text in texts])
 
 
 def _write_classification(asked: Request, predictions: Sequence[Prediction], classes: Sequence[str]) -> Answer:
@@ -239,25 +172,12 @@ def _write_classification(asked: Request, predictions: Sequence[Prediction], cla
     return Answer(rows[0] if asked.single else rows)
 
 
-def _read_segmentation(inputs: Any, parameters: Mapping[str, Any]) -> Read:
-    """One image."""
-    _threshold(parameters)
-    return [_image(inputs)], True
-
-
-def _threshold(parameters: Mapping[str, Any]) -> float:
-    value = parameters.get("threshold", 0)
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
-        raise UsageError('"threshold" must be a number from 0 to 1')
-    return float(value)
-
-
 def _write_segmentation(asked: Request, predictions: Sequence[Prediction], classes: Sequence[str]) -> Answer:
     """A segment for every class that is there, in the classes' order: its pixels white in a PNG of the model's own
     size, and their mean probability for its score.
     """
     (prediction,) = predictions
-    labels, scores, least = prediction["mask"], _finite(prediction["score"]), _threshold(asked.parameters)
+    labels, scores, least = prediction["mask"], _finite(prediction["score"]), read_threshold(asked.parameters)
     found = []
     for label in np.unique(labels).tolist():
         inside = labels == label
@@ -318,36 +238,49 @@ class _Dialect:
     example: str = "an image's bytes"
 
 
-_PLURALS = {"image": "images", "audio": "sounds"}
+_PLURALS = {"image": "images", "audio": "sounds", "video": "films"}
 
 # The client's parameters that have one value here: it may be named.
-_ONLY: Mapping[str, Any] = {"function_to_apply": "softmax", "normalize": True, "truncate": True, "subtask": "semantic"}
+_ONLY: Mapping[str, Any] = {
+    "function_to_apply": "softmax",
+    "normalize": True,
+    "truncate": True,
+    "subtask": "semantic",
+    "stream": False,
+}
 
+_CONTINUING = ("seed", "max_new_tokens", "temperature", "top_k", "top_p", "do_sample", "return_full_text")
+_JSON_TEXT = 'JSON, such as {"inputs": "a text"}'
 _MAKING = ("seed", "num_inference_steps", "guidance_scale")
 _GENERATION = _Dialect(
-    _read_seed, _write_image, ("seed", "prompt"), None, 'JSON, such as {"inputs": "", "parameters": {"seed": 0}}'
+    read_seed, _write_image, ("seed", "prompt"), None, 'JSON, such as {"inputs": "", "parameters": {"seed": 0}}'
 )
 
 _DIALECTS: Mapping[str, _Dialect] = {
-    "classification": _Dialect(_read_classification, _write_classification, ("top_k",)),
-    "audio-classification": _Dialect(_read_sounds, _write_classification, ("top_k",), "audio", "a sound's bytes"),
+    "classification": _Dialect(read_classification, _write_classification, ("top_k",)),
+    "audio-classification": _Dialect(read_sounds, _write_classification, ("top_k",), "audio", "a sound's bytes"),
     "text-classification": _Dialect(
-        _read_texts, _write_classification, ("top_k",), None, 'JSON, such as {"inputs": "a text"}'
+        read_texts, _write_classification, ("top_k",), None, 'JSON, such as {"inputs": "a text"}'
     ),
-    "embedding": _Dialect(_read_classification, _write_embedding, ()),
-    "reconstruction": _Dialect(_read_reconstruction, _write_image, ("seed", "prompt")),
-    "autoencoding": _Dialect(_read_reconstruction, _write_image, ("prompt",)),
+    "video-classification": _Dialect(read_films, _write_classification, ("top_k",), "video", "a film's bytes"),
+    "series-classification": _Dialect(
+        read_series, _write_classification, ("top_k",), None, 'JSON, such as {"inputs": [[0.1, 0.2], [0.3, 0.4]]}'
+    ),
+    "language-modeling": _Dialect(read_continuation, _write_continuation, _CONTINUING, None, _JSON_TEXT),
+    "embedding": _Dialect(read_classification, _write_embedding, ()),
+    "reconstruction": _Dialect(read_reconstruction, _write_image, ("seed", "prompt")),
+    "autoencoding": _Dialect(read_reconstruction, _write_image, ("prompt",)),
     "adversarial": _GENERATION,
-    "adversarial-super-resolution": _Dialect(_read_reconstruction, _write_image, ("prompt",)),
-    "super-resolution": _Dialect(_read_reconstruction, _write_image, ("prompt",)),
+    "adversarial-super-resolution": _Dialect(read_reconstruction, _write_image, ("prompt",)),
+    "super-resolution": _Dialect(read_reconstruction, _write_image, ("prompt",)),
     "denoising": _Dialect(
-        _read_class, _write_image, ("prompt", *_MAKING), None, 'JSON, such as {"inputs": "", "parameters": {"seed": 0}}'
+        read_class, _write_image, ("prompt", *_MAKING), None, 'JSON, such as {"inputs": "", "parameters": {"seed": 0}}'
     ),
     "latent-denoising": _Dialect(
-        _read_prompt, _write_image, ("prompt", "negative_prompt", "strength", "mask_image", *_MAKING)
+        read_prompt, _write_image, ("prompt", "negative_prompt", "strength", "mask_image", *_MAKING)
     ),
-    "segmentation": _Dialect(_read_segmentation, _write_segmentation, ("threshold",)),
-    "contrastive": _Dialect(_read_contrastive, _write_contrastive, ("candidate_labels", "hypothesis_template")),
+    "segmentation": _Dialect(read_segmentation, _write_segmentation, ("threshold",)),
+    "contrastive": _Dialect(read_contrastive, _write_contrastive, ("candidate_labels", "hypothesis_template")),
 }
 
 

@@ -20,7 +20,7 @@ from dlsvc.augment.pixels import RandomErasing, SaltAndPepper
 from dlsvc.augment.randaugment import RandAugment
 from dlsvc.augment.registry import build_augmentations, entries, resolve
 from dlsvc.errors import NotFound, UsageError
-from dlsvc.spec.sections import AugmentSpec
+from dlsvc.spec.data_sections import AugmentSpec
 
 repeatable = settings(deadline=None, derandomize=True, database=None, max_examples=25)
 REQUIRED: dict[str, dict[str, Any]] = {"shift": {"max_pixels": 2}}

@@ -12,7 +12,7 @@ from dlsvc.data.plan import Plan
 from dlsvc.data.preprocess import ImageInput, Preprocess
 from dlsvc.data.quarantine import Quarantine
 from dlsvc.data.source import open_source
-from dlsvc.spec.sections import DataSpec
+from dlsvc.spec.data_sections import DataSpec
 
 BATCH, SIDE = 64, 128
 MEAN = STD = (0.5, 0.5, 0.5)

@@ -29,7 +29,7 @@ from dlsvc.data.preprocess import ImageInput, Preprocess
 from dlsvc.data.quarantine import Quarantine
 from dlsvc.data.source import open_source
 from dlsvc.data.table import ResidentTable
-from dlsvc.spec.sections import DataSpec, StreamSpec
+from dlsvc.spec.data_sections import DataSpec, StreamSpec
 from tests.bench.pictures import BATCH, MEAN, SIDE, STD, image_folder
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(600)]

@@ -24,7 +24,7 @@ from dlsvc.data.quarantine import Quarantine
 from dlsvc.data.source import ResidentTable, open_source
 from dlsvc.data.table import pack
 from dlsvc.errors import DataError
-from dlsvc.spec.sections import AudioSpec, AugmentSpec, DataSpec
+from dlsvc.spec.data_sections import AudioSpec, AugmentSpec, DataSpec
 
 RATE = 8000
 ASKED = {"sample_rate": RATE, "seconds": 0.5, "bins": 24, "window": 256, "hop": 100}

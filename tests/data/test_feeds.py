@@ -17,7 +17,7 @@ from dlsvc.data.feed_resident import Round
 from dlsvc.data.feed_stream import PlannedData, StreamSource, stream_feed
 from dlsvc.data.source import ResidentTable, open_source
 from dlsvc.data.table import content_fingerprint
-from dlsvc.spec.sections import StreamSpec
+from dlsvc.spec.data_sections import StreamSpec
 from dlsvc.train.job import Job
 from dlsvc.train.prepare import atom_builder, open_run, prepare_job, resident
 from tests.train.trials import spec_of

@@ -19,7 +19,7 @@ import soundfile
 from dlsvc.data.codecs import Undecodable, decode_audio, decode_image
 from dlsvc.data.source import Source, open_source
 from dlsvc.errors import DataError
-from dlsvc.spec.sections import DataSpec
+from dlsvc.spec.data_sections import DataSpec
 from tests.data.damage import png
 from tests.data.places import PLACES, Files, Put, put_on_disk, put_with_fsspec, s3_server
 

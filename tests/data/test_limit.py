@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from dlsvc.data.limit import chosen
 from dlsvc.data.source import open_source
 from dlsvc.errors import DataError
+from dlsvc.spec.data_sections import DataSpec
 from dlsvc.spec.load import identity, resolve
-from dlsvc.spec.sections import DataSpec
 from dlsvc.train.prepare import atom_builder, open_run, prepare_job
 from tests.train.trials import spec_of
 

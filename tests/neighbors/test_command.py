@@ -15,7 +15,7 @@ from dlsvc.cli import main
 from dlsvc.data.source import open_source
 from dlsvc.errors import DataError, UsageError
 from dlsvc.neighbors.command import neighbors
-from dlsvc.spec.sections import DataSpec
+from dlsvc.spec.data_sections import DataSpec
 from tests.train.trials import spec_of, train_in_group
 
 

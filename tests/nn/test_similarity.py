@@ -66,7 +66,7 @@ def test_attention_weighs_values_by_it(name: Any, is_causal: bool, is_padded: bo
     layer = MultiHeadAttention(d_model=8, num_heads=2, similarity=name).eval()
     x = torch.randn(3, 5, 8)
     keep = torch.tensor([[True] * 5, [True] * 4 + [False], [True] * 2 + [False] * 3]) if is_padded else None
-    query, key, value = (layer._split(part(x)) for part in (layer.query, layer.key, layer.value))
+    query, key, value = (layer._split(part(x), 2) for part in (layer.query, layer.key, layer.value))
     visible = torch.ones(3, 1, 5, 5, dtype=torch.bool) if keep is None else keep[:, None, None].expand(3, 1, 5, 5)
     visible = visible & torch.ones(5, 5, dtype=torch.bool).tril() if is_causal else visible
     similarity = layer.similarity or build_similarity(name, num_heads=2, width=4)

@@ -1,0 +1,160 @@
+"""What requests of the Hugging Face dialect hold, task by task: their `inputs` and `parameters` as typed inputs.
+
+Each gives the inputs, and whether the answer is that of one rather than a list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dlsvc.errors import UsageError
+from serving.dialects.values import kind_of, read_bytes, read_features, read_integer, read_number, read_text
+from serving.predictor import Input
+
+DEFAULT_TOP_K = 5
+DEFAULT_TEMPLATE = "This is a photo of {}."
+
+Read = tuple[list[Input], bool]
+
+
+def read_image(value: Any) -> Input:
+    return {"image": read_bytes(value, "an image")}
+
+
+def read_classification(inputs: Any, parameters: Mapping[str, Any]) -> Read:
+    """An image or several, a row of features or several."""
+    read_integer(parameters, "top_k", DEFAULT_TOP_K, 1)
+    if isinstance(inputs, str):
+        return [read_image(inputs)], True
+    if not isinstance(inputs, list) or not inputs:
+        raise UsageError('"inputs" must be an image in base64, a list of numbers, or a list of either')
+    if isinstance(inputs[0], str):
+        return [read_image(value) for value in inputs], False
+    if isinstance(inputs[0], list):
+        return [read_features(row, place) for place, row in enumerate(inputs)], False
+    return [read_features(inputs, 0)], True
+
+
+def read_sounds(inputs: Any, parameters: Mapping[str, Any]) -> Read:
+    """A sound or several."""
+    read_integer(parameters, "top_k", DEFAULT_TOP_K, 1)
+    several = inputs if isinstance(inputs, list) else [inputs]
+    return [{"audio": read_bytes(value, "a sound")} for value in several], not isinstance(inputs, list)
+
+
+def read_films(inputs: Any, parameters: Mapping[str, Any]) -> Read:
+    """A film or several."""
+    read_integer(parameters, "top_k", DEFAULT_TOP_K, 1)
+    several = inputs if isinstance(inputs, list) else [inputs]
+    return [{"video": read_bytes(value, "a film")} for value in several], not isinstance(inputs, list)
+
+
+def read_series(inputs: Any, parameters: Mapping[str, Any]) -> Read:
+    """A series, which is a list of steps, each a list of channels; or several."""
+    read_integer(parameters, "top_k", DEFAULT_TOP_K, 1)
+    depth, first = 0, inputs
+    while isinstance(first, list) and first:
+        depth, first = depth + 1, first[0]
+    if depth not in (2, 3):
+        raise UsageError('"inputs" must be a list of steps, each a list of numbers, or a list of such lists')
+    several = inputs if depth == 3 else [inputs]
+    return [{"series": series} for series in several], depth == 2
+
+
+def read_continuation(inputs: Any, parameters: Mapping[str, Any]) -> Read:
+    """A text or several to go on with."""
+    found: dict[str, Any] = {"seed": read_integer(parameters, "seed", 0, 0)}
+    for name, least in (("max_new_tokens", 1), ("top_k", 0)):
+        if name in parameters:
+            found[name] = read_integer(parameters, name, 0, least)
+    for name in ("temperature", "top_p"):
+        if name in parameters:
+            found[name] = read_number(parameters, name)
+    if parameters.get("do_sample") is True:
+        found.setdefault("temperature", 1.0)
+    elif parameters.get("do_sample") is False:
+        found["temperature"] = 0.0
+    several = inputs if isinstance(inputs, list) else [inputs]
+    return [{"text": read_text(text, f"input {place}"), **found} for place, text in enumerate(several)], False
+
+
+def read_texts(inputs: Any, parameters: Mapping[str, Any]) -> Read:
+    """A text or several. The client expects a list of answers even to one."""
+    read_integer(parameters, "top_k", DEFAULT_TOP_K, 1)
+    several = inputs if isinstance(inputs, list) else [inputs]
+    return [{"text": read_text(text, f"input {place}")} for place, text in enumerate(several)], False
+
+
+def read_reconstruction(inputs: Any, parameters: Mapping[str, Any]) -> Read:
+    return read_seed(inputs, parameters) if "seed" in parameters else ([read_image(inputs)], True)
+
+
+def read_seed(inputs: Any, parameters: Mapping[str, Any]) -> Read:
+    return [{"seed": read_integer(parameters, "seed", 0, 0)}], True
+
+
+def read_class(inputs: Any, parameters: Mapping[str, Any]) -> Read:
+    """A seed, and the class that a sample is to be of; an empty text is any."""
+    asked = read_text(inputs, '"inputs"').strip()
+    return [read_making(parameters) | ({"class": asked} if asked else {})], True
+
+
+def read_prompt(inputs: Any, parameters: Mapping[str, Any]) -> Read:
+    """A text of what is to be made; or an image to begin from, when parameters say what to do with it."""
+    if parameters.keys() & {"prompt", "strength", "mask_image"}:
+        found = {**read_image(inputs), "text": read_text(parameters.get("prompt", ""), '"prompt"')}
+    else:
+        found = {"text": read_text(inputs, '"inputs"')}
+    if "negative_prompt" in parameters:
+        found["negative"] = read_text(parameters["negative_prompt"], '"negative_prompt"')
+    if "mask_image" in parameters:
+        found["mask"] = read_bytes(parameters["mask_image"], "an image", "mask_image")
+    if "strength" in parameters:
+        found["strength"] = read_number(parameters, "strength")
+    return [{**found, **read_making(parameters)}], True
+
+
+def read_making(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """How a sample is made: from which seed, in how many steps, and how closely as asked."""
+    found: dict[str, Any] = {"seed": read_integer(parameters, "seed", 0, 0)}
+    if "num_inference_steps" in parameters:
+        found["steps"] = read_integer(parameters, "num_inference_steps", 1, 1)
+    if "guidance_scale" in parameters:
+        found["guidance"] = read_number(parameters, "guidance_scale")
+    return found
+
+
+def read_contrastive(inputs: Any, parameters: Mapping[str, Any]) -> Read:
+    """Texts to embed, or an image with labels to choose from."""
+    if "candidate_labels" in parameters:
+        return [read_image(inputs), *({"text": text} for text in label_texts(parameters))], True
+    if isinstance(inputs, str):
+        return [{"text": read_text(inputs, '"inputs"')}], True
+    if not isinstance(inputs, list):
+        raise UsageError(
+            f'"inputs" must be a text or a list of texts, not {kind_of(inputs)}; send an image as raw bytes'
+        )
+    return [{"text": read_text(text, f"input {place}")} for place, text in enumerate(inputs)], False
+
+
+def label_texts(parameters: Mapping[str, Any]) -> list[str]:
+    labels, template = parameters["candidate_labels"], parameters.get("hypothesis_template", DEFAULT_TEMPLATE)
+    if not isinstance(labels, list) or len(labels) < 2:
+        raise UsageError('"candidate_labels" must be a list of at least two texts')
+    if "{}" not in read_text(template, '"hypothesis_template"'):
+        raise UsageError('"hypothesis_template" must have {} where the label goes')
+    return [template.replace("{}", read_text(label, f"label {place}")) for place, label in enumerate(labels)]
+
+
+def read_segmentation(inputs: Any, parameters: Mapping[str, Any]) -> Read:
+    """One image."""
+    read_threshold(parameters)
+    return [read_image(inputs)], True
+
+
+def read_threshold(parameters: Mapping[str, Any]) -> float:
+    value = parameters.get("threshold", 0)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
+        raise UsageError('"threshold" must be a number from 0 to 1')
+    return float(value)
