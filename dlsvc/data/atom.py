@@ -36,6 +36,8 @@ class Preprocessing(Protocol):
 
     def finish(self, samples: dict[str, Any]) -> Arrays: ...
 
+    def read_tokens(self, ids: Sequence[int]) -> str: ...
+
 
 @dataclass
 class AtomBuilder:

@@ -163,6 +163,10 @@ class Preprocess:
             arrays["label"] = self._labels(rows["label"])
         return arrays, bad
 
+    def read_tokens(self, ids: Sequence[int]) -> str:
+        """What ids of tokens say; their numbers where there are no texts."""
+        return self.text.tokenizer.decode(ids) if self.text is not None else " ".join(map(str, ids))
+
     def prompts(self, labels: NDArray[np.int64]) -> list[str]:
         """The text of each label of the data."""
         return [prompt_of(self.prompt or "{label}", self.classes[label]) for label in self._labels(labels).tolist()]

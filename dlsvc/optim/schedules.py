@@ -37,6 +37,13 @@ def cosine(progress: float, final_factor: float) -> float:
     return final_factor + (1.0 - final_factor) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
+def inverse_sqrt(step: int, warmup_steps: int) -> float:
+    """The warm-up's line, then sqrt(warm-up / step): 1 where they meet (Vaswani et al. 2017, equation 3, with `lr` its
+    peak).
+    """
+    return min(warmup(step, warmup_steps), math.sqrt(max(1, warmup_steps) / (step + 1)))
+
+
 CURVES: dict[str, Curve] = {"constant": constant, "linear": linear, "cosine": cosine}
 
 
@@ -57,12 +64,15 @@ def build_schedule(options: ScheduleOptions, total_steps: int) -> Callable[[int]
     """The schedule of a spec over `total_steps`. Raises UsageError for an unknown name or a warm-up as long as the
     run.
     """
-    if options.name not in CURVES:
-        raise UsageError(f"no schedule is called {options.name!r}{did_you_mean(options.name, CURVES)}")
+    known = (*CURVES, "inverse-sqrt")
+    if options.name not in known:
+        raise UsageError(f"no schedule is called {options.name!r}{did_you_mean(options.name, known)}")
     if options.warmup_steps < 0 or (options.warmup_steps and options.warmup_steps >= total_steps):
         raise UsageError(
             f"schedule.warmup_steps is {options.warmup_steps}; it must be less than the run's {total_steps} steps"
         )
+    if options.name == "inverse-sqrt":
+        return lambda step: inverse_sqrt(step, options.warmup_steps)
     curve, warmup_steps, final_factor = CURVES[options.name], options.warmup_steps, options.final_factor
     return lambda step: factor(
         curve, step, total_steps=total_steps, warmup_steps=warmup_steps, final_factor=final_factor

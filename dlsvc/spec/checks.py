@@ -199,8 +199,11 @@ def _ignored(path: str, optim: PhaseOptimSpec) -> Found:
         if getattr(optim, name) != PhaseOptimSpec.model_fields[name].default:
             readers = "adam and adamw" if optim.name == "sgd" else "sgd"
             yield f"{path}.{name}", f"{optim.name} would ignore it; only {readers} reads {name}"
-    if optim.schedule.name == "constant" and optim.schedule.final_factor != 0.0:
-        yield f"{path}.schedule.final_factor", "a constant schedule would ignore it; use linear or cosine"
+    if optim.schedule.name in ("constant", "inverse-sqrt") and optim.schedule.final_factor != 0.0:
+        yield (
+            f"{path}.schedule.final_factor",
+            f"a {optim.schedule.name} schedule would ignore it; use linear or cosine",
+        )
 
 
 # Names first: what they name decides what else there is to check.

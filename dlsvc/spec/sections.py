@@ -75,7 +75,9 @@ class BatchSpec(Part):
 class ScheduleSpec(Part):
     """The learning rate's course over the run."""
 
-    name: Literal["constant", "linear", "cosine"] = Field("constant", description="the curve after the warm-up")
+    name: Literal["constant", "linear", "cosine", "inverse-sqrt"] = Field(
+        "constant", description="the curve after the warm-up"
+    )
     warmup_steps: Whole = Field(0, description="steps over which the learning rate rises from near 0")
     final_factor: Fraction = Field(0.0, description="linear and cosine end at this share of lr")
 

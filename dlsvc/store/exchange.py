@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
 from dlsvc import __version__
 from dlsvc.data import convert
 from dlsvc.data.catalog import CatalogEntry
-from dlsvc.data.preprocess import ImageInput, Preprocess
+from dlsvc.data.preprocess import ImageInput, Preprocess, TextInput
+from dlsvc.data.subword import read_vocabulary
 from dlsvc.errors import UsageError
 from dlsvc.registry import resolve
 from dlsvc.store.bundle import CONFIG, LINEAGE, METRICS, PREPROCESS, Bundle, build_model
@@ -22,7 +25,11 @@ from dlsvc.store.models import ModelStore
 # Trained weights of the catalog: the layout that they are in, the model's arguments, the file.
 _TRAINED: dict[str, tuple[str, dict[str, Any], str]] = {
     "efficientnet-lite0": ("efficientnet-pytorch/efficientnet", {}, "efficientnet-lite0-57934424.pth"),
+    "minilm": ("transformers/bert", {"d_model": 384, "num_layers": 6, "head": False}, "model.safetensors"),
 }
+_TOKENIZER = "tokenizer.json"
+# Texts are cut to so many tokens, as the authors of MiniLM's sentence encoder do.
+_TEXT_LENGTH = 256
 
 
 def export_bundle(bundle: Bundle, target: Path, library: str) -> None:
@@ -35,7 +42,7 @@ def export_bundle(bundle: Bundle, target: Path, library: str) -> None:
 def import_bundle(store: ModelStore, source: Path, name: str) -> str:
     """Publish the model of a directory; it can be served, exported and started from. Returns `name@version`."""
     found = import_directory(source)
-    return _publish(store, found, name, origin=source.name, preprocess=_preprocess(found.args, found.classes))
+    return _publish(store, found, name, origin=source.name, preprocess=_preprocess(source, found))
 
 
 def import_trained(store: ModelStore, entry: CatalogEntry, home: Path, name: str) -> str:
@@ -43,13 +50,23 @@ def import_trained(store: ModelStore, entry: CatalogEntry, home: Path, name: str
     if entry.name not in _TRAINED:
         raise UsageError(f"no model here takes the weights {entry.name}; there is one for: {', '.join(_TRAINED)}")
     layout, args, file = _TRAINED[entry.name]
+    folder = convert.pull(entry, home)
+    found = Imported(layout.split("/")[1], args, import_weights(layout, _tensors(folder / file)), ())
+    return _publish(store, found, name, origin=entry.name, preprocess=_trained_preprocess(entry, folder))
+
+
+def _tensors(file: Path) -> dict[str, Tensor]:
+    if file.suffix == ".safetensors":
+        return dict(load_file(file))
     # weights_only: nothing but tensors is read from the pickle.
-    theirs = torch.load(convert.pull(entry, home) / file, map_location="cpu", weights_only=True)
-    found = Imported(layout.split("/")[1], args, import_weights(layout, theirs), ())
-    assert entry.image_size is not None
-    assert entry.channels is not None
-    image = ImageInput(entry.image_size, entry.channels, entry.mean, entry.std)
-    return _publish(store, found, name, origin=entry.name, preprocess=Preprocess(image=image))
+    found: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
+    return found
+
+
+def _trained_preprocess(entry: CatalogEntry, folder: Path) -> Preprocess:
+    if entry.image_size is not None and entry.channels is not None:
+        return Preprocess(image=ImageInput(entry.image_size, entry.channels, entry.mean, entry.std))
+    return Preprocess(text=TextInput(read_vocabulary(folder / _TOKENIZER), _TEXT_LENGTH))
 
 
 def _publish(store: ModelStore, found: Imported, name: str, *, origin: str, preprocess: Preprocess) -> str:
@@ -68,11 +85,16 @@ def _publish(store: ModelStore, found: Imported, name: str, *, origin: str, prep
     return store.publish(name, found.weights, documents)
 
 
-def _preprocess(args: dict[str, Any], classes: tuple[str, ...]) -> Preprocess:
-    """Images as the model takes them, from [-1, 1]: weights say nothing of what they were trained on."""
-    part = args.get("vision", args)
-    if "image_size" not in part:
-        raise UsageError("only models that read images can be imported so far")
-    channels = int(part.get("in_channels", 3))
-    half = (0.5,) * channels
-    return Preprocess(image=ImageInput(int(part["image_size"]), channels, half, half), classes=classes)
+def _preprocess(source: Path, found: Imported) -> Preprocess:
+    """Images as the model takes them, from [-1, 1]: weights say nothing of what they were trained on; texts by the
+    tokenizer that stands beside the weights.
+    """
+    part = found.args.get("vision", found.args)
+    if "image_size" in part:
+        channels = int(part.get("in_channels", 3))
+        half = (0.5,) * channels
+        return Preprocess(image=ImageInput(int(part["image_size"]), channels, half, half), classes=found.classes)
+    if not (source / _TOKENIZER).is_file():
+        raise UsageError(f"{source} has no {_TOKENIZER}, which a {found.model} needs to read texts")
+    most = int(found.args["max_seq_len"])
+    return Preprocess(text=TextInput(read_vocabulary(source / _TOKENIZER), min(most, _TEXT_LENGTH)))

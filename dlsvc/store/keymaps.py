@@ -32,7 +32,7 @@ def import_weights(layout: str, tensors: Mapping[str, Tensor]) -> Tensors:
         name = _numbered(rule.theirs, layer)
         if name in kept:
             used.add(name)
-            whole = _reshaped(kept[name], rule.lead)
+            whole = _reshaped(kept[name].T if rule.transposed else kept[name], rule.lead)
             # A counter has no axis to be cut along.
             parts = whole.chunk(len(rule.ours)) if len(rule.ours) > 1 else (whole,)
             found |= {_numbered(ours, layer): part.contiguous() for ours, part in zip(rule.ours, parts, strict=True)}
@@ -54,7 +54,9 @@ def export_weights(layout: str, state: Mapping[str, Tensor]) -> Tensors:
         if not lacking:
             used.update(names)
             whole = torch.cat([state[name] for name in names]) if len(names) > 1 else state[names[0]]
-            found[_numbered(rule.theirs, layer)] = _reshaped(whole, -rule.lead).contiguous()
+            found[_numbered(rule.theirs, layer)] = _reshaped(
+                whole.T if rule.transposed else whole, -rule.lead
+            ).contiguous()
         elif not rule.is_optional:
             missing += lacking
     _refuse(layout, "the model", missing, sorted(set(state) - used))

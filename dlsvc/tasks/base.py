@@ -12,7 +12,7 @@ labels are mixed; `tokens` (B, T) int64; `attention_mask` (B, T) bool, True = ke
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -91,6 +91,8 @@ class Task:
     reads: ClassVar[tuple[str, ...]] = ()
     couples_samples: ClassVar[bool] = False
     makes_samples: ClassVar[bool] = False
+    # How ids of tokens read; whoever has the tokenizer sets it, for metrics that are of texts.
+    read_tokens: Callable[[list[int]], str] = staticmethod(lambda ids: " ".join(map(str, ids)))
 
     @property
     def makes_classes(self) -> bool:

@@ -128,6 +128,7 @@ def evaluate_on(
     from dlsvc.train.fidelity import Fidelity
 
     device, modules = next(model.parameters()).device, task.modules(model)
+    task.read_tokens = preprocess.read_tokens
     batches = functools.partial(
         evaluation_batches, table, preprocess, spec.batch_size, rank=place[0], world_size=place[1]
     )

@@ -54,13 +54,14 @@ from serving.dialects.reading import (
     read_sounds,
     read_texts,
     read_threshold,
+    read_translation,
 )
 from serving.dialects.values import read_integer
 from serving.predictor import Input
 
 MAX_INPUTS = 1000
 # The tasks that answer a text with a text.
-WRITERS = ("language-modeling",)
+WRITERS = ("language-modeling", "translation")
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,10 @@ def _check_parameters(task: str, dialect: _Dialect, parameters: Mapping[str, Any
                 raise UsageError(f'"{name}" can only be {json.dumps(_ONLY[name])} here')
         elif name not in dialect.parameters:
             raise UsageError(f"{task} takes no parameter {name!r}{did_you_mean(name, dialect.parameters)}")
+
+
+def _write_translation(asked: Request, predictions: Sequence[Prediction], classes: Sequence[str]) -> Answer:
+    return Answer([{"translation_text": row["text"]} for row in predictions])
 
 
 def _write_continuation(asked: Request, predictions: Sequence[Prediction], classes: Sequence[str]) -> Answer:
@@ -267,6 +272,9 @@ _DIALECTS: Mapping[str, _Dialect] = {
         read_series, _write_classification, ("top_k",), None, 'JSON, such as {"inputs": [[0.1, 0.2], [0.3, 0.4]]}'
     ),
     "language-modeling": _Dialect(read_continuation, _write_continuation, _CONTINUING, None, _JSON_TEXT),
+    "translation": _Dialect(
+        read_translation, _write_translation, ("num_beams", "length_penalty", "src_lang", "tgt_lang"), None, _JSON_TEXT
+    ),
     "embedding": _Dialect(read_classification, _write_embedding, ()),
     "reconstruction": _Dialect(read_reconstruction, _write_image, ("seed", "prompt")),
     "autoencoding": _Dialect(read_reconstruction, _write_image, ("prompt",)),

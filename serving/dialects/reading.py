@@ -79,6 +79,17 @@ def read_continuation(inputs: Any, parameters: Mapping[str, Any]) -> Read:
     return [{"text": read_text(text, f"input {place}"), **found} for place, text in enumerate(several)], False
 
 
+def read_translation(inputs: Any, parameters: Mapping[str, Any]) -> Read:
+    """A text or several to translate, from the one language that the model reads to the one that it writes."""
+    found: dict[str, Any] = {}
+    if "num_beams" in parameters:
+        found["num_beams"] = read_integer(parameters, "num_beams", 1, 1)
+    if "length_penalty" in parameters:
+        found["length_penalty"] = read_number(parameters, "length_penalty")
+    several = inputs if isinstance(inputs, list) else [inputs]
+    return [{"text": read_text(text, f"input {place}"), **found} for place, text in enumerate(several)], False
+
+
 def read_texts(inputs: Any, parameters: Mapping[str, Any]) -> Read:
     """A text or several. The client expects a list of answers even to one."""
     read_integer(parameters, "top_k", DEFAULT_TOP_K, 1)

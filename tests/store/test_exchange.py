@@ -12,7 +12,6 @@ from PIL import Image
 from dlsvc.data.catalog import entry
 from dlsvc.data.codecs import encode_png
 from dlsvc.data.fetch import fetch, members
-from dlsvc.errors import UsageError
 from dlsvc.store.exchange import import_trained
 from dlsvc.store.models import ModelStore
 from dlsvc.train.needs import settle_needs
@@ -59,9 +58,18 @@ def test_a_run_that_starts_from_trained_weights_publishes_them_first(home: Path,
     assert ModelStore(tmp_path).open("efficientnet-lite0").config["model"] == {"name": "efficientnet", "args": {}}
 
 
-def test_weights_without_a_model_are_refused(home: Path) -> None:
-    with pytest.raises(UsageError, match="no model here takes the weights minilm; .* efficientnet-lite0"):
-        import_trained(ModelStore(home), entry("minilm"), home, "minilm")
+@pytest.fixture(scope="module")
+def minilm(home: Path) -> Predictor:
+    store = ModelStore(home)
+    return Predictor(store.open(import_trained(store, entry("minilm"), home, "trial-minilm")))
+
+
+def test_minilm_knows_a_paraphrase(minilm: Predictor) -> None:
+    """The cosines that its published weights give elsewhere."""
+    texts = ("A man is eating food.", "Someone is having a meal.", "The stock market fell today.")
+    one, paraphrase, other = (row["embedding"] for row in minilm.predict([{"text": text} for text in texts]))
+    assert one @ paraphrase == pytest.approx(0.6888, abs=5e-4)
+    assert one @ other == pytest.approx(-0.0170, abs=5e-4)
 
 
 def _middle(photograph: bytes) -> bytes:

@@ -53,14 +53,23 @@ def test_map_load_map_gives_the_same_bytes(layout: str) -> None:
 def test_missing_and_left_over_names_are_listed(layout: str) -> None:
     _, state = _state(layout)
     theirs = export_weights(layout, state)
-    first = ("norm1.weight", "layernorm_before.weight", "bn1.weight", "pre_logits.fc1.weight", "_bn1.weight")
+    first = (
+        "norm1.weight",
+        "LayerNorm.weight",
+        "ln_1.weight",
+        "input_layernorm.weight",
+        "layernorm_before.weight",
+        "bn1.weight",
+        "pre_logits.fc1.weight",
+        "_bn1.weight",
+    )
     gone = next(name for name in theirs if name.endswith(first))
     spoilt = {name: value for name, value in theirs.items() if name != gone} | {"stray.weight": torch.zeros(1)}
     with pytest.raises(DataError, match=f"it lacks: {re.escape(gone)}.*nothing takes: stray.weight"):
         import_weights(layout, spoilt)
     with pytest.raises(DataError, match="nothing takes: stray"):
         export_weights(layout, {**state, "stray": torch.zeros(1)})
-    some = ("logit_scale", "norm.bias", "head.weight", "unet.norm.bias", "decoder.norm.bias")
+    some = ("logit_scale", "norm.bias", "head.weight", "unet.norm.bias", "decoder.norm.bias", "norm.weight")
     needed = next(name for name in some if name in state)
     with pytest.raises(DataError, match=f"it lacks: {re.escape(needed)}"):
         export_weights(layout, {name: value for name, value in state.items() if name != needed})

@@ -12,6 +12,9 @@ from dlsvc.store.layouts.rule import Layout
 LAYOUTS: dict[str, Layout] = {
     "transformers/vit": transformers.VIT,
     "transformers/clip": transformers.CLIP,
+    "transformers/bert": transformers.BERT,
+    "transformers/gpt2": transformers.GPT2,
+    "transformers/llama": transformers.LLAMA,
     "timm/vit": timm.VIT,
     "timm/vgg16": timm.VGG,
     "timm/resnet34": timm.RESNET,

@@ -12,13 +12,14 @@ class Rule:
 
     `ours` has several names when theirs is their concatenation along the first axis. `lead` is how many leading axes of
     length 1 theirs has and ours lacks; -1 when ours has one and theirs is a scalar. `is_optional`: a model may do
-    without.
+    without. `transposed`: theirs has its two axes the other way round.
     """
 
     theirs: str
     ours: tuple[str, ...]
     lead: int = 0
     is_optional: bool = False
+    transposed: bool = False
 
     @property
     def is_layered(self) -> bool:
