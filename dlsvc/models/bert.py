@@ -85,7 +85,7 @@ class BERT(nn.Module):
         length = tokens.shape[1]
         if length > self.max_seq_len:
             raise UsageError(f"bert: texts have {length} tokens, the model's max_seq_len is {self.max_seq_len}")
-        x = self.tokens(tokens) + self.positions.weight[:length] + self.segments.weight[0]
+        x: Tensor = self.tokens(tokens) + self.positions.weight[:length] + self.segments.weight[0]
         x = self.dropout(self.norm(x))
         for block in self.blocks:
             x = block(x, keep=attention_mask)
