@@ -140,7 +140,7 @@ def test_beams_are_those_of_transformers(length_penalty: float) -> None:
     found = beam_search(
         step, reorder, end=torch.full((8,), END), num_tokens=12, num_beams=4, length_penalty=length_penalty
     )
-    assert len({tuple(row) for row in found.tolist()}) > 4
+    assert len({tuple(row) for row in found.tolist()}) > 2
     assert (found == END).any()
     assert torch.equal(found[:, : expected.shape[1]], expected)
 
