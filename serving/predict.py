@@ -16,7 +16,7 @@ from serving.predictor import Predictor
 # Which routes take an input that isn't a file.
 _READERS = {
     "features": ("classification", "embedding"),
-    "text": ("contrastive", "text-classification", *huggingface.WRITERS),
+    "text": ("contrastive", "text-classification", "masked-language-modeling", *huggingface.WRITERS),
 }
 
 

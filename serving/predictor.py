@@ -110,10 +110,16 @@ class Predictor:
         return {**self.preprocess.from_request(inputs), "key": key, **self._settings(inputs)}
 
     def _readable(self, prediction: Prediction) -> Prediction:
-        """With the text that was written."""
-        if "written" not in prediction or self.preprocess.text is None:
+        """With what its tokens say."""
+        if self.preprocess.text is None:
             return prediction
-        return {**prediction, "text": self.preprocess.text.tokenizer.decode(prediction["written"].tolist())}
+        tokenizer, found = self.preprocess.text.tokenizer, dict(prediction)
+        if "written" in prediction:
+            found["text"] = tokenizer.decode(prediction["written"].tolist())
+        if "guesses" in prediction:
+            found["guess_texts"] = [tokenizer.token(number) for number in prediction["guesses"].tolist()]
+            found["mask"] = tokenizer.token(tokenizer.special.mask)
+        return found
 
     def _setting(self, place: int, name: str, value: float) -> np.generic:
         asked = self.task.settings[name]

@@ -50,6 +50,7 @@ from serving.dialects.reading import (
     read_reconstruction,
     read_seed,
     read_segmentation,
+    read_sentences,
     read_series,
     read_sounds,
     read_texts,
@@ -156,6 +157,24 @@ def _check_parameters(task: str, dialect: _Dialect, parameters: Mapping[str, Any
                 raise UsageError(f'"{name}" can only be {json.dumps(_ONLY[name])} here')
         elif name not in dialect.parameters:
             raise UsageError(f"{task} takes no parameter {name!r}{did_you_mean(name, dialect.parameters)}")
+
+
+def _write_masked(asked: Request, predictions: Sequence[Prediction], classes: Sequence[str]) -> Answer:
+    """The likeliest words for the first mask of a text that has one; the vectors of texts without."""
+    if not any("guesses" in row for row in predictions):
+        return _write_embedding(asked, predictions, classes)
+    rows = [_guesses(str(item["text"]), row) for item, row in zip(asked.inputs, predictions, strict=True)]
+    return Answer(rows[0] if asked.single else rows)
+
+
+def _guesses(text: str, row: Prediction) -> list[dict[str, Any]]:
+    if "guesses" not in row:
+        raise UsageError("some of the texts have a mask and some have none; ask for words and for vectors apart")
+    found = zip(row["guesses"].tolist(), row["guess_texts"], _finite(row["guess_scores"]).tolist(), strict=True)
+    return [
+        {"score": score, "token": number, "token_str": word, "sequence": text.replace(row["mask"], word, 1)}
+        for number, word, score in found
+    ]
 
 
 def _write_translation(asked: Request, predictions: Sequence[Prediction], classes: Sequence[str]) -> Answer:
@@ -272,6 +291,7 @@ _DIALECTS: Mapping[str, _Dialect] = {
         read_series, _write_classification, ("top_k",), None, 'JSON, such as {"inputs": [[0.1, 0.2], [0.3, 0.4]]}'
     ),
     "language-modeling": _Dialect(read_continuation, _write_continuation, _CONTINUING, None, _JSON_TEXT),
+    "masked-language-modeling": _Dialect(read_sentences, _write_masked, (), None, _JSON_TEXT),
     "translation": _Dialect(
         read_translation, _write_translation, ("num_beams", "length_penalty", "src_lang", "tgt_lang"), None, _JSON_TEXT
     ),

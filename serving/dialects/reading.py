@@ -90,6 +90,13 @@ def read_translation(inputs: Any, parameters: Mapping[str, Any]) -> Read:
     return [{"text": read_text(text, f"input {place}"), **found} for place, text in enumerate(several)], False
 
 
+def read_sentences(inputs: Any, parameters: Mapping[str, Any]) -> Read:
+    """A text or several, each perhaps with a word that is hidden."""
+    several = inputs if isinstance(inputs, list) else [inputs]
+    found: list[Input] = [{"text": read_text(text, f"input {place}")} for place, text in enumerate(several)]
+    return found, not isinstance(inputs, list)
+
+
 def read_texts(inputs: Any, parameters: Mapping[str, Any]) -> Read:
     """A text or several. The client expects a list of answers even to one."""
     read_integer(parameters, "top_k", DEFAULT_TOP_K, 1)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import soundfile
+from PIL import Image
 
 from dlsvc.data.codecs import encode_png
 
@@ -77,3 +78,12 @@ def chirp(seed: int, seconds: float = 0.7) -> bytes:
 def free_port() -> int:
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
         return int(listener.getsockname()[1])
+
+
+def film(seed: int, frames: int = 5) -> bytes:
+    """An animated GIF of noise."""
+    random = np.random.default_rng(seed)
+    pictures = [Image.fromarray(random.integers(0, 256, (20, 20, 3), dtype=np.uint8)) for _ in range(frames)]
+    out = io.BytesIO()
+    pictures[0].save(out, "GIF", save_all=True, append_images=pictures[1:])
+    return out.getvalue()

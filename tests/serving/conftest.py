@@ -84,6 +84,54 @@ _SPECS: dict[str, dict[str, Any]] = {
             "text": {"prompt": "a picture of a {label}", "max_seq_len": 8, "vocab_size": 20},
         },
     },
+    "film": {
+        "model": {
+            "name": "video_cnn",
+            "args": {
+                "num_frames": 4,
+                "image_size": 16,
+                "channels": [4],
+                "depths": [1],
+                "embed_dim": 8,
+                "num_classes": 4,
+            },
+        },
+        "data": {"source": "wesnoth", "limit": 20, "video": {"frames": 4, "size": 16}},
+    },
+    "watch": {
+        "model": {"name": "series_cnn", "args": {"in_channels": 6, "channels": [4], "num_classes": 7}},
+        "data": {"source": "watch", "limit": 70},
+    },
+    "novel": {
+        "model": {
+            "name": "gpt2",
+            "args": {"vocab_size": 300, "max_seq_len": 32, "d_model": 16, "num_layers": 2, "num_heads": 2},
+        },
+        "task": {"args": {"max_new_tokens": 8}},
+        "data": {"source": "austen", "limit": 50, "text": {"tokenizer": "bpe", "vocab_size": 300, "max_seq_len": 24}},
+    },
+    "french": {
+        "model": {
+            "name": "transformer",
+            "args": {"vocab_size": 300, "max_seq_len": 12, "d_model": 16, "num_layers": 2, "num_heads": 2},
+        },
+        "data": {
+            "source": "libreoffice-en-fr",
+            "limit": 50,
+            "text": {"tokenizer": "bpe", "vocab_size": 300, "max_seq_len": 12, "target": "target_text"},
+        },
+    },
+    "hidden": {
+        "model": {
+            "name": "bert",
+            "args": {"vocab_size": 300, "max_seq_len": 16, "d_model": 16, "num_layers": 2, "num_heads": 2},
+        },
+        "data": {
+            "source": "wordnet",
+            "limit": 200,
+            "text": {"tokenizer": "wordpiece", "vocab_size": 300, "max_seq_len": 16},
+        },
+    },
     "glosses": {
         "model": {"name": "text_classifier", "args": {"d_model": 16, "num_layers": 1, "num_classes": 4}},
         "data": {"source": "wordnet", "limit": 400, "text": {"tokenizer": "word"}},

@@ -8,7 +8,7 @@ from huggingface_hub import InferenceClient
 from huggingface_hub.errors import HfHubHTTPError
 
 from serving.predictor import Predictor
-from tests.serving.client import Client, chirp, picture
+from tests.serving.client import Client, as_json, chirp, film, picture
 
 
 def _model(client: Client, name: str) -> InferenceClient:
@@ -50,6 +50,39 @@ def test_text_classification(client: Client, predictors: dict[str, Predictor]) -
     found = _model(client, "glosses").text_classification("a large wild cat")
     assert [row.score for row in found] == sorted(scores.astype(float), reverse=True)
     assert {row.label for row in found} == {"noun", "verb", "adjective", "adverb"}
+
+
+def test_text_generation(client: Client, predictors: dict[str, Predictor]) -> None:
+    model = _model(client, "novel")
+    found = model.text_generation("She was", max_new_tokens=5, do_sample=True, temperature=1.0, top_k=9, seed=3)
+    asked = {"text": "She was", "seed": 3, "max_new_tokens": 5, "temperature": 1.0, "top_k": 9}
+    assert found == predictors["novel"].predict([asked])[0]["text"]
+    assert model.text_generation("She was", return_full_text=True).startswith("She was")
+
+
+def test_translation(client: Client, predictors: dict[str, Predictor]) -> None:
+    found = _model(client, "french").translation("open the file").translation_text
+    assert found == predictors["french"].predict([{"text": "open the file"}])[0]["text"]
+
+
+def test_fill_mask_and_feature_extraction(client: Client, predictors: dict[str, Predictor]) -> None:
+    (expected,) = predictors["hidden"].predict([{"text": "a large <mask>"}])
+    found = _model(client, "hidden").fill_mask("a large <mask>")
+    assert [row.token for row in found] == expected["guesses"].tolist()
+    assert [row.sequence for row in found] == [f"a large {row.token_str}" for row in found]
+    vector = _model(client, "hidden").feature_extraction("a large cat")
+    (expected,) = predictors["hidden"].predict([{"text": "a large cat"}])
+    assert np.array_equal(vector, expected["embedding"])
+
+
+def test_films_and_series(client: Client, predictors: dict[str, Predictor]) -> None:
+    reply = client.post("film", film(0), "image/gif")
+    scores = predictors["film"].predict([{"video": film(0)}])[0]["scores"]
+    assert [row["score"] for row in reply.json] == sorted(scores.astype(float), reverse=True)
+    series = np.random.default_rng(0).normal(size=(200, 6)).tolist()
+    reply = client.post("watch", as_json(series), "application/json")
+    scores = predictors["watch"].predict([{"series": series}])[0]["scores"]
+    assert [row["score"] for row in reply.json] == sorted(scores.astype(float), reverse=True)[:5]
 
 
 def test_zero_shot_image_classification(client: Client) -> None:

@@ -10,7 +10,7 @@ import pytest
 from dlsvc.data.codecs import encode_png
 from dlsvc.errors import DataError
 from serving.predictor import BATCH_SIZE, Predictor
-from tests.serving.client import chirp, picture
+from tests.serving.client import chirp, film, picture
 
 
 def _inputs(name: str, count: int) -> list[dict[str, Any]]:
@@ -29,12 +29,26 @@ def _inputs(name: str, count: int) -> list[dict[str, Any]]:
         "clip": [lambda seed: {"image": picture(seed, 3)}, lambda seed: {"text": f"picture {'of a cat ' * seed}"}],
         "iris": [lambda seed: {"features": random.normal(size=4).tolist()}],
         "speech": [lambda seed: {"audio": chirp(seed)}],
+        "film": [lambda seed: {"video": film(seed, 1 + seed % 6)}],
+        "watch": [lambda seed: {"series": random.normal(size=(200, 6)).tolist()}],
+        "novel": [
+            lambda seed: {"text": f"She was {'very ' * (seed % 4)}", "seed": seed},
+            lambda seed: {"text": "It is", "seed": seed, "temperature": 1.0, "top_p": 0.9, "max_new_tokens": 1 + seed},
+        ],
+        "french": [lambda seed: {"text": f"open {'the ' * (seed % 4)}file"}, lambda seed: {"text": "", "num_beams": 2}],
+        "hidden": [lambda seed: {"text": f"a {'very ' * seed}large cat"}, lambda seed: {"text": "a <mask> cat"}],
         "glosses": [lambda seed: {"text": f"a {'very ' * seed}large cat"}],
     }
     return [kinds[name][place % len(kinds[name])](place) for place in range(count)]
 
 
-@pytest.mark.parametrize("name", ["lenet5", "vae", "gan", "ddpm", "prompted", "clip", "iris", "speech", "glosses"])
+NAMES = (
+    *("lenet5", "vae", "gan", "ddpm", "prompted", "clip", "iris", "speech", "glosses"),
+    *("film", "watch", "novel", "french", "hidden"),
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_an_answer_is_the_same_alone_and_in_any_batch(name: str, predictors: dict[str, Predictor]) -> None:
     predictor, inputs = predictors[name], _inputs(name, 2 * BATCH_SIZE + 3)
     alone = [predictor.predict([item])[0] for item in inputs]
@@ -87,3 +101,35 @@ def test_an_input_that_the_model_does_not_read_is_refused(predictors: dict[str, 
 
 def test_no_input_has_no_prediction(predictors: dict[str, Predictor]) -> None:
     assert predictors["iris"].predict([]) == []
+
+
+def test_a_series_that_is_none_is_named(predictors: dict[str, Predictor]) -> None:
+    steps = [[0.0] * 6 for _ in range(200)]
+    with pytest.raises(
+        DataError, match=r"input 0, series: a series of shape \(10, 6\); the model reads 200 steps of 6"
+    ):
+        predictors["watch"].predict([{"series": steps[:10]}])
+    steps[3][1] = float("nan")
+    with pytest.raises(DataError, match="step 3 of ay isn't a finite number"):
+        predictors["watch"].predict([{"series": steps}])
+    with pytest.raises(DataError, match="not a list of steps"):
+        predictors["watch"].predict([{"series": [[0.0] * 6, [0.0] * 5]}])
+
+
+def test_a_film_that_is_none_is_named(predictors: dict[str, Predictor]) -> None:
+    with pytest.raises(DataError, match="input 0, video: not a PNG"):
+        predictors["film"].predict([{"video": b"no"}])
+    upright = encode_png(np.zeros((30, 20, 3), np.uint8))
+    with pytest.raises(DataError, match="30 x 20 pixels aren't square frames one below the other"):
+        predictors["film"].predict([{"video": upright}])
+
+
+def test_a_text_too_long_to_go_on_from_is_named(predictors: dict[str, Predictor]) -> None:
+    with pytest.raises(DataError, match="input 1, text: .* tokens, and the model reads at most 22"):
+        predictors["novel"].predict([{"text": "She"}, {"text": "She was very tired. " * 9}])
+
+
+def test_a_seed_decides_what_is_drawn(predictors: dict[str, Predictor]) -> None:
+    asked = [{"text": "She", "seed": seed, "temperature": 2.0} for seed in (1, 1, 2)]
+    first, again, other = (row["text"] for row in predictors["novel"].predict(asked))
+    assert first == again != other
