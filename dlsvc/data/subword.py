@@ -17,6 +17,8 @@ from dlsvc.errors import DataError
 
 MASK = "<mask>"
 KINDS = ("bpe", "wordpiece")
+# What a word begins with while pairs are merged, and what a piece within a word begins with in BERT's vocabularies.
+_MARK, _WITHIN = "\u2581", "##"
 
 # What the field calls them: ours, then BERT's, CLIP's and GPT-2's, Llama's.
 _NAMES = {
@@ -80,26 +82,51 @@ def fit_subwords(kind: str, texts: Iterable[str], vocab_size: int) -> SubwordTok
     """Byte pairs (Sennrich, Haddow and Birch 2016; over bytes, Radford et al. 2019) or pieces of lower-case words
     (Schuster and Nakajima 2012), at most `vocab_size` with the special ones.
     """
-    library = _imported()
-    special = [*SPECIAL, MASK]
-    if kind == "bpe":
-        tokenizer = library.Tokenizer(library.models.BPE())
-        tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
-        tokenizer.decoder = library.decoders.ByteLevel()
-        trainer = library.trainers.BpeTrainer(
-            vocab_size=vocab_size,
-            special_tokens=special,
-            initial_alphabet=sorted(library.pre_tokenizers.ByteLevel.alphabet()),
-            show_progress=False,
-        )
-    else:
-        tokenizer = library.Tokenizer(library.models.WordPiece(unk_token=SPECIAL[3]))
-        tokenizer.normalizer = library.normalizers.BertNormalizer(lowercase=True)
-        tokenizer.pre_tokenizer = library.pre_tokenizers.BertPreTokenizer()
-        tokenizer.decoder = library.decoders.WordPiece()
-        trainer = library.trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=special, show_progress=False)
+    fit = _fit_byte_pairs if kind == "bpe" else _fit_word_pieces
+    return SubwordTokenizer(fit(_imported(), texts, vocab_size).to_str())
+
+
+def _fit_byte_pairs(library: Any, texts: Iterable[str], vocab_size: int) -> Any:
+    tokenizer = library.Tokenizer(library.models.BPE())
+    tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = library.decoders.ByteLevel()
+    alphabet = sorted(library.pre_tokenizers.ByteLevel.alphabet())
+    _train(library, tokenizer, texts, vocab_size, special=[*SPECIAL, MASK], alphabet=alphabet)
+    return tokenizer
+
+
+def _fit_word_pieces(library: Any, texts: Iterable[str], vocab_size: int) -> Any:
+    """Pairs are merged in words that begin with a mark, and what has the mark begins words. The library's own trainer
+    numbers the pieces within words in the order of a hash table, which no two processes share.
+    """
+    pairs = library.Tokenizer(library.models.BPE())
+    pairs.normalizer = library.normalizers.BertNormalizer(lowercase=True)
+    before, mark = library.pre_tokenizers, library.pre_tokenizers.Metaspace(_MARK, prepend_scheme="always", split=False)
+    pairs.pre_tokenizer = before.Sequence([before.BertPreTokenizer(), mark])
+    _train(library, pairs, texts, vocab_size, special=[], alphabet=[])
+    learned = sorted(pairs.get_vocab().items(), key=lambda item: item[1])
+    letters = [piece for piece, _ in learned if len(piece) == 1 and piece != _MARK]
+    pieces = [*SPECIAL, MASK, *letters, *(_WITHIN + letter for letter in letters)]
+    pieces += [_word_piece(piece) for piece, _ in learned if len(piece.removeprefix(_MARK)) > 1]
+    vocabulary = {piece: number for number, piece in enumerate(list(dict.fromkeys(pieces))[:vocab_size])}
+    tokenizer = library.Tokenizer(library.models.WordPiece(vocab=vocabulary, unk_token=SPECIAL[3]))
+    tokenizer.add_special_tokens([*SPECIAL, MASK])
+    tokenizer.normalizer, tokenizer.pre_tokenizer = pairs.normalizer, before.BertPreTokenizer()
+    tokenizer.decoder = library.decoders.WordPiece(prefix=_WITHIN)
+    return tokenizer
+
+
+def _word_piece(piece: str) -> str:
+    return piece.removeprefix(_MARK) if piece.startswith(_MARK) else _WITHIN + piece
+
+
+def _train(
+    library: Any, tokenizer: Any, texts: Iterable[str], vocab_size: int, *, special: list[str], alphabet: list[str]
+) -> None:
+    trainer = library.trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
     tokenizer.train_from_iterator(texts, trainer)
-    return SubwordTokenizer(tokenizer.to_str())
 
 
 def read_vocabulary(path: str | Path) -> SubwordTokenizer:
