@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dlsvc.errors import UsageError
+from dlsvc.nn.fanned import fanned
 from dlsvc.nn.positions import rotate
 from dlsvc.nn.similarity import SimilarityName, build_similarity
 
@@ -94,8 +95,9 @@ class MultiHeadAttention(nn.Module):
         positions: Tensor | None = None,
         memory: Memory | None = None,
     ) -> Tensor:
-        query = self._split(self.query(x), self.num_heads)
-        key, value = self._keys(x if context is None else context, positions, memory)
+        source = fanned(x if context is None else context)  # keys and values read it, and perhaps queries
+        query = self._split(self.query(source if context is None else x), self.num_heads)
+        key, value = self._keys(source, positions, memory)
         if self.rotary_base is not None:
             assert positions is not None
             query = rotate(query, positions, self.rotary_base)

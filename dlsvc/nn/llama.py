@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dlsvc.nn.attention import Memory, MultiHeadAttention
+from dlsvc.nn.fanned import fanned
 
 
 class RMSNorm(nn.Module):
@@ -21,7 +22,7 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(d_model))
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = x.float()
+        wide = fanned(x).float()
         scaled = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
         return self.weight * scaled.to(x.dtype)
 
@@ -36,6 +37,7 @@ class GatedFeedForward(nn.Module):
         self.down = nn.Linear(hidden_dim, d_model, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        x = fanned(x)
         out: Tensor = self.down(F.silu(self.gate(x)) * self.up(x))
         return out
 
