@@ -101,5 +101,5 @@ class MaskedLanguageModeling(Task):
         words = batch["key"].cpu().numpy().view(np.uint64)
         shape = (batch["tokens"].shape[1],)
         chosen, kind = (keys.uniform(keys.derive(words, name), shape) for name in ("hidden", "hidden-as"))
-        other = keys.integers(keys.derive(words, "hidden-by"), self.mask_id + 1, self.vocab_size, shape)
+        other = keys.integers(keys.derive(words, "hidden-by"), self.mask_id + 1, self.vocab_size - 1, shape)
         return chosen, kind, other

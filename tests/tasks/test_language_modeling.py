@@ -57,6 +57,9 @@ def test_hidden_tokens_belong_to_the_sample() -> None:
     assert (changed == 4).float().mean() == pytest.approx(0.8, abs=0.02)
     assert (changed == tokens[counted]).float().mean() == pytest.approx(0.1, abs=0.02)
     assert torch.equal(seen[0][~counted], tokens[~counted])
+    replaced = changed[(changed != 4) & (changed != tokens[counted])]
+    assert replaced.min() == 5
+    assert replaced.max() == 49
 
 
 def test_translation_scores_are_sacrebleus() -> None:
