@@ -17,6 +17,8 @@ from dlsvc.terminal import answer, blocks, json_option, table
 @click.option("--text", help="A text.")
 @click.option("--features", help="Numbers, such as 5.1,3.5,1.4,0.2.")
 @click.option("--audio", type=click.Path(path_type=Path), help="A sound file.")
+@click.option("--video", type=click.Path(path_type=Path), help="A film: GIF, WEBP, APNG, or square frames in a PNG.")
+@click.option("--series", type=click.Path(path_type=Path), help="A JSON file of steps, each a list of numbers.")
 @click.option("--label", "labels", multiple=True, help="A label to choose from for an image; give at least two.")
 @click.option("--seed", type=click.IntRange(min=0), help="What to generate from.")
 @click.option(

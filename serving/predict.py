@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from serving.predictor import Predictor
 # Which routes take an input that isn't a file.
 _READERS = {
     "features": ("classification", "embedding"),
+    "series": ("series-classification",),
     "text": ("contrastive", "text-classification", "masked-language-modeling", *huggingface.WRITERS),
 }
 
@@ -26,6 +28,8 @@ def predict_command(
     home: Path,
     image: str | Path | None = None,
     audio: str | Path | None = None,
+    video: str | Path | None = None,
+    series: str | Path | None = None,
     text: str | Sequence[str] | None = None,
     features: Sequence[Any] | None = None,
     labels: Sequence[str] | None = None,
@@ -33,15 +37,24 @@ def predict_command(
     parameters: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
 ) -> dict[str, Any]:
-    """One of an image file (with labels: which fits), a sound file, a text, a row of features or several, or a seed to
-    generate from, with a text where the model makes what is asked for, and an image that it then begins from.
+    """One of an image file (with labels: which fits), a sound file, a film, a JSON file of a series, a text, a row of
+    features or several, or a seed to generate from, with a text where the model makes what is asked for, and an image
+    that it then begins from.
     `parameters` are the dialect's own, such as guidance_scale.
 
     `answer` in what is returned is the JSON that a server sends, to the byte; a picture is written to `out`, by
     default NAME.png here, and returned as its path and sha256.
     """
     predictor = Predictor(ModelStore(home).open(reference))
-    given = {"image": image, "audio": audio, "text": text, "features": features, "seed": seed}
+    given = {
+        "image": image,
+        "audio": audio,
+        "video": video,
+        "series": series,
+        "text": text,
+        "features": features,
+        "seed": seed,
+    }
     asked = _request(route(predictor), given, labels, parameters or {})
     found = answer(predictor, asked)
     facts = {"model": predictor.bundle.reference, "task": predictor.task_name}
@@ -85,16 +98,18 @@ def _request(
         return huggingface.request(task, given["text"], {**parameters, "seed": given["seed"]})
     if len(given) != 1:
         found = " and ".join(given) or "none"
-        raise UsageError(f"give one of an image, a sound, a text, features or a seed, not {found}")
+        raise UsageError(f"give one of an image, a sound, a film, a series, a text, features or a seed, not {found}")
     if labels is not None and "image" not in given:
         raise UsageError("labels are for an image")
     (name, value) = next(iter(given.items()))
-    if name in ("image", "audio"):
+    if name in ("image", "audio", "video"):
         return _media_request(task, name, Path(value), labels, parameters)
     if name == "seed":
         return huggingface.request(task, "", {**parameters, "seed": value})
     if task not in _READERS[name]:
         raise UsageError(f"a {task} model reads no {name}")
+    if name == "series":
+        return huggingface.request(task, _series(Path(value)), parameters)
     return huggingface.request(task, value if isinstance(value, str) else list(value), parameters)
 
 
@@ -116,6 +131,13 @@ def _media_request(
     if not parameters:
         return huggingface.media(task, body, kind)
     return huggingface.request(task, huggingface.as_text(body), parameters)
+
+
+def _series(path: Path) -> Any:
+    try:
+        return json.loads(_contents(path))
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON: {error}") from error
 
 
 def _contents(path: Path) -> bytes:

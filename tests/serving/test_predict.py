@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from dlsvc.data.codecs import decode_mask
 from dlsvc.errors import DataError, NotFound, UsageError
 from serving.predict import predict_command, read_parameters
-from tests.serving.client import chirp, picture
+from tests.serving.client import chirp, film, picture
 
 
 @pytest.mark.parametrize(
@@ -30,6 +31,9 @@ from tests.serving.client import chirp, picture
         ("speech", {"image": __file__}, "audio-classification reads no images; send a sound's bytes"),
         ("speech", {"text": "hello"}, "reads no text"),
         ("glosses", {"audio": __file__}, "reads no sounds; send JSON"),
+        ("iris", {"series": __file__}, "reads no series"),
+        ("lenet5", {"video": __file__}, "reads no films"),
+        ("film", {"image": __file__}, "video-classification reads no images; send a film's bytes"),
     ],
 )
 def test_what_makes_no_sense_is_a_usage_error(
@@ -54,6 +58,21 @@ def test_a_sound_and_a_text_are_classified(published: Path, tmp_path: Path) -> N
     assert {row["label"] for row in heard} == {"en", "es", "fr", "it", "ru"}
     (read,) = predict_command("test-glosses", home=published, text="a kind of tree")["answer"]
     assert {row["label"] for row in read} == {"noun", "verb", "adjective", "adverb"}
+
+
+def test_a_film_a_series_and_a_translation(published: Path, tmp_path: Path) -> None:
+    (tmp_path / "march.gif").write_bytes(film(1))
+    seen = predict_command("test-film", home=published, video=tmp_path / "march.gif")["answer"]
+    assert {row["label"] for row in seen} == {"attack", "die", "idle", "move"}
+    (tmp_path / "wrist.json").write_text(json.dumps(np.ones((200, 6)).tolist()))
+    felt = predict_command("test-watch", home=published, series=tmp_path / "wrist.json")["answer"]
+    assert len(felt) == 5
+    with pytest.raises(DataError, match=r"march\.gif is not JSON"):
+        predict_command("test-watch", home=published, series=tmp_path / "march.gif")
+    (said,) = predict_command("test-french", home=published, text="open the file", parameters={"num_beams": 2})[
+        "answer"
+    ]
+    assert isinstance(said["translation_text"], str)
 
 
 def test_a_picture_is_segmented(published: Path, tmp_path: Path) -> None:
