@@ -14,10 +14,11 @@ from torch import Tensor
 
 from dlsvc.errors import DataError, NotFound, Refused, UsageError
 from dlsvc.registry import REQUIRED, Argument, resolve
+from dlsvc.store import language_configs
 from dlsvc.store.keymaps import Tensors, export_weights, import_weights
+from dlsvc.store.widths import Args, our_width, require, transformers_width
 
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
-Args = Mapping[str, Any]
 
 # transformers reads this end-of-text id as "the largest id in the text", for the sake of old files.
 _LEGACY_EOS_ID = 2
@@ -127,7 +128,7 @@ def _export_transformers_vit(args: Args, classes: Sequence[str]) -> dict[str, An
         "image_size": args["image_size"],
         "patch_size": args["patch_size"],
         "num_channels": args["in_channels"],
-        **_transformers_width(args),
+        **transformers_width(args),
         "layer_norm_eps": args["norm_eps"],
         "hidden_act": "gelu",
         "hidden_dropout_prob": args["dropout"],
@@ -138,13 +139,13 @@ def _export_transformers_vit(args: Args, classes: Sequence[str]) -> dict[str, An
 
 
 def _import_transformers_vit(config: Args) -> dict[str, Any]:
-    _require(config, "hidden_act", ("gelu",))
-    _require(config, "qkv_bias", (True,))
+    require(config, "hidden_act", ("gelu",))
+    require(config, "qkv_bias", (True,))
     return {
         "image_size": config.get("image_size", 224),
         "patch_size": config.get("patch_size", 16),
         "in_channels": config.get("num_channels", 3),
-        **_our_width(config, width=768, layers=12, heads=12, hidden=3072),
+        **our_width(config, width=768, layers=12, heads=12, hidden=3072),
         "dropout": config.get("hidden_dropout_prob", 0.0),
         "num_classes": len(config.get("id2label") or (0, 1)),
         "norm_eps": config.get("layer_norm_eps", 1e-12),
@@ -209,14 +210,14 @@ def _export_transformers_clip(args: Args, classes: Sequence[str]) -> dict[str, A
             "image_size": vision["image_size"],
             "patch_size": vision["patch_size"],
             "num_channels": vision["in_channels"],
-            **_transformers_width(vision),
+            **transformers_width(vision),
             **shared,
         },
         "text_config": {
             "model_type": "clip_text_model",
             "vocab_size": text["vocab_size"],
             "max_position_embeddings": text["max_seq_len"],
-            **_transformers_width(text),
+            **transformers_width(text),
             **shared,
             "pad_token_id": 0,
             "bos_token_id": 1,
@@ -228,7 +229,7 @@ def _export_transformers_clip(args: Args, classes: Sequence[str]) -> dict[str, A
 def _import_transformers_clip(config: Args) -> dict[str, Any]:
     vision, text = dict(config.get("vision_config") or {}), dict(config.get("text_config") or {})
     for part in (vision, text):
-        _require(part, "hidden_act", ("gelu", "quick_gelu"))
+        require(part, "hidden_act", ("gelu", "quick_gelu"))
     vocab_size = text.get("vocab_size", 49408)
     eos_id = text.get("eos_token_id", 49407)
     return {
@@ -237,12 +238,12 @@ def _import_transformers_clip(config: Args) -> dict[str, Any]:
             "image_size": vision.get("image_size", 224),
             "patch_size": vision.get("patch_size", 32),
             "in_channels": vision.get("num_channels", 3),
-            **_our_width(vision, width=768, layers=12, heads=12, hidden=3072),
+            **our_width(vision, width=768, layers=12, heads=12, hidden=3072),
         },
         "text": {
             "vocab_size": vocab_size,
             "max_seq_len": text.get("max_position_embeddings", 77),
-            **_our_width(text, width=512, layers=12, heads=8, hidden=2048),
+            **our_width(text, width=512, layers=12, heads=8, hidden=2048),
             "eos_id": vocab_size - 1 if eos_id == _LEGACY_EOS_ID else eos_id,
         },
         "quick_gelu": vision.get("hidden_act", "quick_gelu") == "quick_gelu",
@@ -266,152 +267,20 @@ def _with_readable_eos(args: dict[str, Any], weights: Mapping[str, Tensor]) -> t
     )
 
 
-def _transformers_width(args: Args) -> dict[str, Any]:
-    return {
-        "hidden_size": args["d_model"],
-        "num_hidden_layers": args["num_layers"],
-        "num_attention_heads": args["num_heads"],
-        "intermediate_size": round(args["d_model"] * args["mlp_ratio"]),
-    }
-
-
-def _our_width(config: Args, *, width: int, layers: int, heads: int, hidden: int) -> dict[str, Any]:
-    """Our names of a stack's sizes; theirs default to these."""
-    d_model = config.get("hidden_size", width)
-    return {
-        "d_model": d_model,
-        "num_layers": config.get("num_hidden_layers", layers),
-        "num_heads": config.get("num_attention_heads", heads),
-        "mlp_ratio": config.get("intermediate_size", hidden) / d_model,
-    }
-
-
-def _require(config: Args, name: str, allowed: tuple[Any, ...]) -> None:
-    value = config.get(name, allowed[-1])
-    if value not in allowed:
-        raise DataError(f"config.json says {name} {value!r}; only {', '.join(map(repr, allowed))} can be imported")
-
-
 def _refuse_clip_tower(args: Args) -> None:
     if args["embedding_norm"] or not args["patch_bias"] or args["activation"] != "gelu":
         raise Refused("a ViT with embedding_norm, without patch_bias or with quick_gelu has no layout of its own")
 
 
-def _export_transformers_bert(args: Args, classes: Sequence[str]) -> dict[str, Any]:
-    return {
-        "architectures": ["BertForMaskedLM" if args["head"] else "BertModel"],
-        "model_type": "bert",
-        "dtype": "float32",
-        "vocab_size": args["vocab_size"],
-        "max_position_embeddings": args["max_seq_len"],
-        "type_vocab_size": args["num_segments"],
-        **_transformers_width(args),
-        "layer_norm_eps": args["norm_eps"],
-        "hidden_act": "gelu",
-        "hidden_dropout_prob": args["dropout"],
-        "attention_probs_dropout_prob": args["dropout"],
-    }
-
-
-def _import_transformers_bert(config: Args) -> dict[str, Any]:
-    _require(config, "hidden_act", ("gelu",))
-    return {
-        "vocab_size": config.get("vocab_size", 30522),
-        "max_seq_len": config.get("max_position_embeddings", 512),
-        "num_segments": config.get("type_vocab_size", 2),
-        **_our_width(config, width=768, layers=12, heads=12, hidden=3072),
-        "dropout": config.get("hidden_dropout_prob", 0.1),
-        "norm_eps": config.get("layer_norm_eps", 1e-12),
-    }
-
-
-def _export_transformers_gpt2(args: Args, classes: Sequence[str]) -> dict[str, Any]:
-    return {
-        "architectures": ["GPT2LMHeadModel"],
-        "model_type": "gpt2",
-        "dtype": "float32",
-        "vocab_size": args["vocab_size"],
-        "n_positions": args["max_seq_len"],
-        "n_embd": args["d_model"],
-        "n_layer": args["num_layers"],
-        "n_head": args["num_heads"],
-        "n_inner": round(args["d_model"] * args["mlp_ratio"]),
-        "layer_norm_epsilon": args["norm_eps"],
-        "activation_function": "gelu_new",
-        **{f"{name}_pdrop": args["dropout"] for name in ("resid", "embd", "attn")},
-        **_OUR_ENDS,
-    }
-
-
-def _import_transformers_gpt2(config: Args) -> dict[str, Any]:
-    _require(config, "activation_function", ("gelu_new",))
-    width = config.get("n_embd", 768)
-    return {
-        "vocab_size": config.get("vocab_size", 50257),
-        "max_seq_len": config.get("n_positions", 1024),
-        "d_model": width,
-        "num_layers": config.get("n_layer", 12),
-        "num_heads": config.get("n_head", 12),
-        "mlp_ratio": (config.get("n_inner") or 4 * width) / width,
-        "dropout": config.get("resid_pdrop", 0.1),
-        "norm_eps": config.get("layer_norm_epsilon", 1e-5),
-    }
-
-
-def _export_transformers_llama(args: Args, classes: Sequence[str]) -> dict[str, Any]:
-    return {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "dtype": "float32",
-        "vocab_size": args["vocab_size"],
-        "max_position_embeddings": args["max_seq_len"],
-        "hidden_size": args["d_model"],
-        "num_hidden_layers": args["num_layers"],
-        "num_attention_heads": args["num_heads"],
-        "num_key_value_heads": args["num_kv_heads"] or args["num_heads"],
-        "intermediate_size": args["hidden_dim"],
-        "rms_norm_eps": args["norm_eps"],
-        "rope_parameters": {"rope_type": "default", "rope_theta": args["rotary_base"]},
-        "hidden_act": "silu",
-        "tie_word_embeddings": args["tied"],
-        **_OUR_ENDS,
-    }
-
-
-def _import_transformers_llama(config: Args) -> dict[str, Any]:
-    _require(config, "hidden_act", ("silu",))
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    _require(rope, "rope_type", ("default",))
-    return {
-        "vocab_size": config.get("vocab_size", 32000),
-        "max_seq_len": config.get("max_position_embeddings", 2048),
-        "d_model": config.get("hidden_size", 4096),
-        "num_layers": config.get("num_hidden_layers", 32),
-        "num_heads": config.get("num_attention_heads", 32),
-        "num_kv_heads": config.get("num_key_value_heads"),
-        "hidden_dim": config.get("intermediate_size", 11008),
-        "rotary_base": rope.get("rope_theta", config.get("rope_theta", 10000.0)),
-        "norm_eps": config.get("rms_norm_eps", 1e-6),
-        "tied": config.get("tie_word_embeddings", False),
-    }
-
-
-# What our fitted vocabularies begin and end texts with.
-_OUR_ENDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-
 _EXPORTS: dict[str, Callable[[Args, Sequence[str]], dict[str, Any]]] = {
     "transformers/vit": _export_transformers_vit,
     "transformers/clip": _export_transformers_clip,
-    "transformers/bert": _export_transformers_bert,
-    "transformers/gpt2": _export_transformers_gpt2,
-    "transformers/llama": _export_transformers_llama,
     "timm/vit": _export_timm_vit,
+    **language_configs.EXPORTS,
 }
 _IMPORTS: dict[str, Callable[[Args], dict[str, Any]]] = {
     "transformers/vit": _import_transformers_vit,
     "transformers/clip": _import_transformers_clip,
-    "transformers/bert": _import_transformers_bert,
-    "transformers/gpt2": _import_transformers_gpt2,
-    "transformers/llama": _import_transformers_llama,
     "timm/vit": _import_timm_vit,
+    **language_configs.IMPORTS,
 }

@@ -160,7 +160,7 @@ def test_a_vocabulary_has_the_synonyms_that_augmentations_bring_in(tmp_path: Pat
 
 
 def test_text_without_a_text_column(data_home: Path) -> None:
-    with pytest.raises(DataError, match=r"data\.text is set and the data has no text column; it has image, label"):
+    with pytest.raises(DataError, match=r"data\.text\.column: the data has no text column; it has image, label"):
         built("digits", data_home, text={"tokenizer": "byte"})
 
 

@@ -79,7 +79,7 @@ def test_sounds_and_texts_are_read_too() -> None:
 
 
 def test_nothing_to_read_is_said() -> None:
-    with pytest.raises(UsageError, match=r"reads image, features, spectrogram or tokens.*data\.audio"):
+    with pytest.raises(UsageError, match=r"reads image, video, features, series, spectrogram or tokens.*data\.audio"):
         Classification().predict(MODULES, {"label": torch.tensor([1])})
 
 

@@ -1,0 +1,122 @@
+"""Configurations of language models in transformers' words, out and in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from dlsvc.store.widths import Args, our_width, require, transformers_width
+
+# What our fitted vocabularies begin and end texts with.
+_OUR_ENDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+
+
+def _export_bert(args: Args, classes: Sequence[str]) -> dict[str, Any]:
+    return {
+        "architectures": ["BertForMaskedLM" if args["head"] else "BertModel"],
+        "model_type": "bert",
+        "dtype": "float32",
+        "vocab_size": args["vocab_size"],
+        "max_position_embeddings": args["max_seq_len"],
+        "type_vocab_size": args["num_segments"],
+        **transformers_width(args),
+        "layer_norm_eps": args["norm_eps"],
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": args["dropout"],
+        "attention_probs_dropout_prob": args["dropout"],
+    }
+
+
+def _import_bert(config: Args) -> dict[str, Any]:
+    require(config, "hidden_act", ("gelu",))
+    return {
+        "vocab_size": config.get("vocab_size", 30522),
+        "max_seq_len": config.get("max_position_embeddings", 512),
+        "num_segments": config.get("type_vocab_size", 2),
+        **our_width(config, width=768, layers=12, heads=12, hidden=3072),
+        "dropout": config.get("hidden_dropout_prob", 0.1),
+        "norm_eps": config.get("layer_norm_eps", 1e-12),
+    }
+
+
+def _export_gpt2(args: Args, classes: Sequence[str]) -> dict[str, Any]:
+    return {
+        "architectures": ["GPT2LMHeadModel"],
+        "model_type": "gpt2",
+        "dtype": "float32",
+        "vocab_size": args["vocab_size"],
+        "n_positions": args["max_seq_len"],
+        "n_embd": args["d_model"],
+        "n_layer": args["num_layers"],
+        "n_head": args["num_heads"],
+        "n_inner": round(args["d_model"] * args["mlp_ratio"]),
+        "layer_norm_epsilon": args["norm_eps"],
+        "activation_function": "gelu_new",
+        **{f"{name}_pdrop": args["dropout"] for name in ("resid", "embd", "attn")},
+        **_OUR_ENDS,
+    }
+
+
+def _import_gpt2(config: Args) -> dict[str, Any]:
+    require(config, "activation_function", ("gelu_new",))
+    width = config.get("n_embd", 768)
+    return {
+        "vocab_size": config.get("vocab_size", 50257),
+        "max_seq_len": config.get("n_positions", 1024),
+        "d_model": width,
+        "num_layers": config.get("n_layer", 12),
+        "num_heads": config.get("n_head", 12),
+        "mlp_ratio": (config.get("n_inner") or 4 * width) / width,
+        "dropout": config.get("resid_pdrop", 0.1),
+        "norm_eps": config.get("layer_norm_epsilon", 1e-5),
+    }
+
+
+def _export_llama(args: Args, classes: Sequence[str]) -> dict[str, Any]:
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "dtype": "float32",
+        "vocab_size": args["vocab_size"],
+        "max_position_embeddings": args["max_seq_len"],
+        "hidden_size": args["d_model"],
+        "num_hidden_layers": args["num_layers"],
+        "num_attention_heads": args["num_heads"],
+        "num_key_value_heads": args["num_kv_heads"] or args["num_heads"],
+        "intermediate_size": args["hidden_dim"],
+        "rms_norm_eps": args["norm_eps"],
+        "rope_parameters": {"rope_type": "default", "rope_theta": args["rotary_base"]},
+        "hidden_act": "silu",
+        "tie_word_embeddings": args["tied"],
+        **_OUR_ENDS,
+    }
+
+
+def _import_llama(config: Args) -> dict[str, Any]:
+    require(config, "hidden_act", ("silu",))
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    require(rope, "rope_type", ("default",))
+    return {
+        "vocab_size": config.get("vocab_size", 32000),
+        "max_seq_len": config.get("max_position_embeddings", 2048),
+        "d_model": config.get("hidden_size", 4096),
+        "num_layers": config.get("num_hidden_layers", 32),
+        "num_heads": config.get("num_attention_heads", 32),
+        "num_kv_heads": config.get("num_key_value_heads"),
+        "hidden_dim": config.get("intermediate_size", 11008),
+        "rotary_base": rope.get("rope_theta", config.get("rope_theta", 10000.0)),
+        "norm_eps": config.get("rms_norm_eps", 1e-6),
+        "tied": config.get("tie_word_embeddings", False),
+    }
+
+
+EXPORTS: dict[str, Callable[[Args, Sequence[str]], dict[str, Any]]] = {
+    "transformers/bert": _export_bert,
+    "transformers/gpt2": _export_gpt2,
+    "transformers/llama": _export_llama,
+}
+IMPORTS: dict[str, Callable[[Args], dict[str, Any]]] = {
+    "transformers/bert": _import_bert,
+    "transformers/gpt2": _import_gpt2,
+    "transformers/llama": _import_llama,
+}

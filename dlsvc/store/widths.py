@@ -1,0 +1,36 @@
+"""Sizes of a stack of blocks in the words of transformers' configurations, and in ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dlsvc.errors import DataError
+
+Args = Mapping[str, Any]
+
+
+def transformers_width(args: Args) -> dict[str, Any]:
+    return {
+        "hidden_size": args["d_model"],
+        "num_hidden_layers": args["num_layers"],
+        "num_attention_heads": args["num_heads"],
+        "intermediate_size": round(args["d_model"] * args["mlp_ratio"]),
+    }
+
+
+def our_width(config: Args, *, width: int, layers: int, heads: int, hidden: int) -> dict[str, Any]:
+    """Our names of a stack's sizes; theirs default to these."""
+    d_model = config.get("hidden_size", width)
+    return {
+        "d_model": d_model,
+        "num_layers": config.get("num_hidden_layers", layers),
+        "num_heads": config.get("num_attention_heads", heads),
+        "mlp_ratio": config.get("intermediate_size", hidden) / d_model,
+    }
+
+
+def require(config: Args, name: str, allowed: tuple[Any, ...]) -> None:
+    value = config.get(name, allowed[-1])
+    if value not in allowed:
+        raise DataError(f"config.json says {name} {value!r}; only {', '.join(map(repr, allowed))} can be imported")
