@@ -94,6 +94,8 @@ def _request(
     given = {name: value for name, value in inputs.items() if value is not None}
     if task == "latent-denoising" and given.keys() <= {"image", "text", "seed"}:
         return _made(task, given, parameters)
+    if task == "conversation" and "text" in given and given.keys() <= {"image", "text", "seed"}:
+        return _asked(task, given, parameters)
     if given.keys() == {"seed", "text"}:
         return huggingface.request(task, given["text"], {**parameters, "seed": given["seed"]})
     if len(given) != 1:
@@ -120,6 +122,13 @@ def _made(task: str, given: Mapping[str, Any], parameters: Mapping[str, Any]) ->
         return huggingface.request(task, given.get("text", ""), asked)
     body = huggingface.as_text(_contents(Path(given["image"])))
     return huggingface.request(task, body, {**asked, "prompt": given.get("text", "")})
+
+
+def _asked(task: str, given: Mapping[str, Any], parameters: Mapping[str, Any]) -> huggingface.Request:
+    """A question, perhaps about an image."""
+    image = {"image": huggingface.as_text(_contents(Path(given["image"])))} if "image" in given else {}
+    seed = {"seed": given["seed"]} if "seed" in given else {}
+    return huggingface.request(task, {"question": given["text"], **image}, {**parameters, **seed})
 
 
 def _media_request(

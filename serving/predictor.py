@@ -102,12 +102,22 @@ class Predictor:
         """What is to be read before a text is written. A text that would be cut is refused: its end is what counts."""
         text = self.preprocess.text
         for place, item in enumerate(inputs):
-            if text is not None and isinstance(item.get("text"), str):
-                count, most = len(text.tokenizer.encode(item["text"])), text.max_seq_len - 2
+            if text is not None and "text" in item:
+                count, most = self._length(place, item), text.max_seq_len
                 if count > most:
-                    raise DataError(f"input {place}, text: {count} tokens, and the model reads at most {most}")
+                    raise DataError(
+                        f"input {place}, text: {count} tokens, its ends included, and the model reads at most {most}"
+                    )
         key = np.asarray([int(item.get("seed", 0)) for item in inputs], np.int64)
         return {**self.preprocess.from_request(inputs), "key": key, **self._settings(inputs)}
+
+    def _length(self, place: int, item: Input) -> int:
+        """How many tokens an input has."""
+        assert self.preprocess.text is not None
+        try:
+            return self.preprocess.text.length(self.preprocess.text.request(item["text"], has_image="image" in item))
+        except DataError as error:
+            raise DataError(f"input {place}, text: {error}") from error
 
     def _readable(self, prediction: Prediction) -> Prediction:
         """With what its tokens say."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from dlsvc.generation import Sampling, aligned_right, beam_search, sample, without_end
 from dlsvc.models.gpt2 import GPT2
 from dlsvc.models.llama import Llama
-from dlsvc.tasks.language_modeling import write_on
+from dlsvc.tasks.language_modeling import reading, write_on
 from dlsvc.tasks.translation import Translation
 from tests.models.every import build
 
@@ -34,7 +34,7 @@ def model(request: pytest.FixtureRequest) -> nn.Module:
 def _written(model: nn.Module, rows: slice, how: Sampling, length: int = 6, count: int = 9) -> list[list[int]]:
     batch = {"tokens": TOKENS[rows, :length], "attention_mask": KEEP[rows, :length], "key": torch.arange(3)[rows]}
     with torch.inference_mode():
-        return write_on(model, batch, count, how).tolist()
+        return write_on(reading(model), model.max_seq_len, batch, count, how).tolist()
 
 
 def test_memories_change_nothing(model: nn.Module) -> None:

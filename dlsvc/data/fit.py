@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from dlsvc.augment import keys
 from dlsvc.augment.pipeline import Pipeline
 from dlsvc.data.audio_input import fit_audio
-from dlsvc.data.preprocess import FeatureInput, ImageInput, Preprocess, TextInput, prompt_of
+from dlsvc.data.chat_input import ChatInput, said_in
+from dlsvc.data.preprocess import FeatureInput, ImageInput, Preprocess, prompt_of
 from dlsvc.data.series_input import fit_series
 from dlsvc.data.source import Source
 from dlsvc.data.subword import read_vocabulary
 from dlsvc.data.table import Table, chunks
-from dlsvc.data.tokenizer import Tokenizer, build_tokenizer
+from dlsvc.data.text_input import TextInput
+from dlsvc.data.tokenizer import ByteTokenizer, Tokenizer, build_tokenizer
 from dlsvc.data.video_input import video_input
 from dlsvc.errors import DataError, did_you_mean
 
@@ -84,7 +86,7 @@ def _fit_features(table: Table, names: tuple[str, ...]) -> FeatureInput:
     return FeatureInput(names, tuple(mean.tolist()), tuple(std.tolist()))
 
 
-def _fit_text(asked: TextSpec, table: Table, classes: Sequence[str], pipeline: Pipeline) -> TextInput:
+def _fit_text(asked: TextSpec, table: Table, classes: Sequence[str], pipeline: Pipeline) -> TextInput | ChatInput:
     if asked.prompt is not None:
         if "text" in table.columns:
             raise DataError("data.text.prompt is set and the data has texts of its own")
@@ -93,11 +95,23 @@ def _fit_text(asked: TextSpec, table: Table, classes: Sequence[str], pipeline: P
         prompts = [prompt_of(asked.prompt, name) for name in classes]
         return TextInput(_tokenizer(asked, prompts), asked.max_seq_len)
     _has_column(asked.column, "data.text.column", table)
+    if asked.chat:
+        return _fit_chat(asked, table)
     return TextInput(_tokenizer(asked, _texts(asked, table, pipeline)), asked.max_seq_len, asked.column)
 
 
-def _target(asked: TextSpec, text: TextInput, table: Table) -> TextInput | None:
-    if asked.target is None:
+def _fit_chat(asked: TextSpec, table: Table) -> ChatInput:
+    if asked.target is not None:
+        _has_column(asked.target, "data.text.target", table)
+    rest = asked.max_seq_len, asked.column, asked.target, asked.image_tokens
+    # Only a row's own conversation is asked of it here, which needs no vocabulary.
+    reader = ChatInput(ByteTokenizer(), *rest)
+    said = (said_in(one) for ids in chunks(len(table), _CHUNK) for one in reader.of_rows(table.rows(ids)))
+    return ChatInput(_tokenizer(asked, said), *rest)
+
+
+def _target(asked: TextSpec, text: TextInput | ChatInput, table: Table) -> TextInput | None:
+    if asked.target is None or asked.chat:
         return None
     _has_column(asked.target, "data.text.target", table)
     return TextInput(text.tokenizer, asked.target_len or asked.max_seq_len, asked.target)

@@ -18,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlsvc.data.audio_input import AudioInput
+from dlsvc.data.chat_input import ChatInput
 from dlsvc.data.codecs import Pixels, Undecodable, decode_image, decode_mask, resize_pixels
 from dlsvc.data.series_input import SeriesInput
-from dlsvc.data.tokenizer import Tokenizer, encode_batch, tokenizer_from_json
+from dlsvc.data.text_input import TextInput
+from dlsvc.data.tokenizer import Tokenizer, tokenizer_from_json
 from dlsvc.data.video_input import VideoInput
 from dlsvc.errors import DataError
 
@@ -95,19 +97,6 @@ class FeatureInput:
 
 
 @dataclass(frozen=True)
-class TextInput:
-    """Tokens of a column of texts, padded and cut to `max_seq_len`."""
-
-    tokenizer: Tokenizer
-    max_seq_len: int
-    column: str = "text"
-
-    def encode(self, texts: Sequence[str], prefix: str = "") -> Arrays:
-        tokens, mask = encode_batch(self.tokenizer, texts, self.max_seq_len)
-        return {f"{prefix}tokens": tokens, f"{prefix}attention_mask": mask}
-
-
-@dataclass(frozen=True)
 class Preprocess:
     """The data's half of a model: what it reads, and how that becomes a batch.
 
@@ -117,7 +106,7 @@ class Preprocess:
 
     image: ImageInput | None = None
     features: FeatureInput | None = None
-    text: TextInput | None = None
+    text: TextInput | ChatInput | None = None
     target: TextInput | None = None
     audio: AudioInput | None = None
     video: VideoInput | None = None
@@ -145,9 +134,9 @@ class Preprocess:
         if self.features is not None:
             arrays["features"] = _column(rows, "features")
         if self.text is not None:
-            arrays["text"] = self.prompts(_column(rows, "label")) if self.prompt else _column(rows, self.text.column)
+            arrays["text"] = self.prompts(_column(rows, "label")) if self.prompt else self.text.of_rows(rows)
         if self.target is not None:
-            arrays["target_text"] = _column(rows, self.target.column)
+            arrays["target_text"] = self.target.of_rows(rows)
         if self.audio is not None:
             arrays["audio"] = np.zeros((len(_column(rows, "audio")), self.audio.num_samples), np.float32)
             bad = [*bad, *_decode_into(arrays["audio"], rows["audio"], rows.get("uri"), self.audio.decode)]
@@ -216,7 +205,8 @@ class Preprocess:
         if "features" in names and self.features is not None:
             arrays["features"] = np.stack(_each(inputs, "features", self.features.decode))
         if "text" in names and self.text is not None:
-            arrays["text"] = _each(inputs, "text", _request_text)
+            said = functools.partial(self.text.request, has_image="image" in names)
+            arrays["text"] = _each(inputs, "text", said)
         if "audio" in names and self.audio is not None:
             arrays["audio"] = np.stack(_each(inputs, "audio", self._request_sound))
         if "video" in names and self.video is not None:
@@ -279,12 +269,12 @@ class Preprocess:
         return labels if self.positive is None else (labels == self.positive).astype(np.int64)
 
     def to_json(self) -> dict[str, Any]:
-        text = self.text and {"tokenizer": self.text.tokenizer.to_json(), **_texts(self.text)}
+        text = self.text and {"tokenizer": self.text.tokenizer.to_json(), **self.text.to_json()}
         return {
             "image": self.image and _plain(self.image),
             "features": self.features and _plain(self.features),
             "text": text,
-            "target": self.target and _texts(self.target),
+            "target": self.target and self.target.to_json(),
             "video": self.video and _plain(self.video),
             "series": self.series and _plain(self.series),
             "audio": self.audio and self.audio.to_json(),
@@ -309,7 +299,7 @@ class Preprocess:
                 features=FeatureInput(*(tuple(features[name]) for name in ("names", "mean", "std")))
                 if features
                 else None,
-                text=TextInput(tokenizer, text["max_seq_len"], text.get("column", "text")) if tokenizer else None,
+                text=_text_input(text, tokenizer) if tokenizer else None,
                 target=TextInput(tokenizer, **target) if tokenizer and target else None,
                 video=VideoInput(**_tupled(video)) if video else None,
                 series=SeriesInput(**_tupled(series)) if series else None,
@@ -323,8 +313,13 @@ class Preprocess:
             raise DataError(f"not the state of a preprocess: {error!r}") from error
 
 
-def _texts(text: TextInput) -> dict[str, Any]:
-    return {"max_seq_len": text.max_seq_len, "column": text.column}
+def _text_input(state: Mapping[str, Any], tokenizer: Tokenizer) -> TextInput | ChatInput:
+    length, column = state["max_seq_len"], state.get("column", "text")
+    return (
+        ChatInput(tokenizer, length, column, **state["chat"])
+        if "chat" in state
+        else TextInput(tokenizer, length, column)
+    )
 
 
 def _tupled(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -364,12 +359,6 @@ def _each(inputs: Sequence[Mapping[str, Any]], name: str, read: Any) -> list[Any
         except (DataError, TypeError, ValueError) as error:
             raise DataError(f"input {index}, {name}: {error}") from error
     return found
-
-
-def _request_text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise DataError(f"a text must be a string, not {type(value).__name__}")
-    return value
 
 
 def prompt_of(prompt: str, name: str) -> str:

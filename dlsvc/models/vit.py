@@ -84,16 +84,20 @@ class ViT(nn.Module):
         nn.init.trunc_normal_(self.class_token, std=_INIT_STD)
         nn.init.trunc_normal_(self.positions, std=_INIT_STD)
 
-    def encode(self, image: Tensor) -> Tensor:
-        """The image as one vector: its class token after the last norm, (B, D)."""
+    def states(self, image: Tensor, num_blocks: int | None = None) -> Tensor:
+        """What each token has come to after so many blocks, (B, T, D); by default after all, not yet normalised."""
         if image.shape[-2:] != (self.image_size, self.image_size):
             raise UsageError(f"vit: images are {tuple(image.shape[-2:])}, the model's image_size is {self.image_size}")
-        x = self.patches(image).flatten(2).transpose(1, 2)  # (B, C, H, W) -> (B, D, P, P) -> (B, P * P, D)
+        x: Tensor = self.patches(image).flatten(2).transpose(1, 2)  # (B, C, H, W) -> (B, D, P, P) -> (B, P * P, D)
         x = torch.cat([self.class_token.expand(len(x), 1, -1), x], dim=1) + self.positions  # (B, T, D)
         x = self.dropout(self.embedding_norm(x))
-        for block in self.blocks:
+        for block in self.blocks[:num_blocks]:
             x = block(x)
-        vector: Tensor = self.norm(x[:, 0])
+        return x
+
+    def encode(self, image: Tensor) -> Tensor:
+        """The image as one vector: its class token after the last norm, (B, D)."""
+        vector: Tensor = self.norm(self.states(image)[:, 0])
         return vector
 
     def forward(self, image: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from dlsvc.spec.sections import Count, Fraction, Location, NonNegative, Part, Registered, Text, tuples
+from dlsvc.spec.sections import Count, Fraction, Location, NonNegative, Part, Registered, Text, Whole, tuples
 
 
 class ImageSpec(Part):
@@ -48,6 +48,12 @@ class TextSpec(Part):
     target_len: Annotated[int, Field(ge=2, le=2**20)] | None = Field(
         None, description="targets are cut to so many tokens; null: to max_seq_len"
     )
+    chat: bool = Field(
+        False,
+        description="turns of USER and ASSISTANT, of which the model learns to say the second: of a conversation, "
+        "or of a question whose target is the answer",
+    )
+    image_tokens: Whole = Field(0, description="chat only: how many places an image takes, one for each of its patches")
     max_seq_len: Annotated[int, Field(ge=2, le=2**20)] = Field(32, description="longer texts are cut to so many tokens")
     vocab_size: Annotated[int, Field(ge=5, le=2**24)] = Field(4096, description="most tokens, special ones included")
     prompt: str | None = Field(
@@ -60,6 +66,19 @@ class TextSpec(Part):
         if prompt is not None and "{label}" not in prompt:
             raise ValueError("must have {label} where the class goes, as in 'a photo of a {label}'")
         return prompt
+
+    @model_validator(mode="after")
+    def _turns_have_two_sides(self) -> Self:
+        if not self.chat:
+            if self.image_tokens:
+                raise ValueError("only chat reads image_tokens; leave it out or set chat")
+            return self
+        if (self.column, self.target) not in (("conversation", None), ("question", "answer")):
+            raise ValueError("chat is of column conversation alone, or of column question with target answer")
+        for name in ("target_len", "prompt"):
+            if getattr(self, name) is not None:
+                raise ValueError(f"chat would ignore {name}; leave it out")
+        return self
 
 
 class AudioSpec(Part):

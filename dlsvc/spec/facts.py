@@ -27,7 +27,7 @@ _KEYS = {
     "audio": {"spectrogram", "label"},
     "video": {"video", "label"},
     "series": {"series", "label"},
-    "vqa": {"image", "label", "tokens", "attention_mask", "target_tokens", "target_attention_mask"},
+    "vqa": {"image", "label", "tokens", "attention_mask", "answer_mask", "target_tokens", "target_attention_mask"},
 }
 
 
@@ -75,6 +75,7 @@ _SECTIONS = {
     "spectrogram": "audio: {seconds: 2}",
     "tokens": "text: {tokenizer: word}",
     "target_tokens": "text: {tokenizer: bpe, target: target_text}",
+    "answer_mask": "text: {chat: true, column: question, target: answer}",
 }
 
 
@@ -92,7 +93,12 @@ def data_has_what_the_task_reads(spec: TrainSpec) -> Found:
     for key in task.options.get("reads", ()):
         usable = given & set(key.split("|"))
         text = spec.data.text
-        asked = {"spectrogram": spec.data.audio, "tokens": text, "target_tokens": text and text.target}
+        asked = {
+            "spectrogram": spec.data.audio,
+            "tokens": text,
+            "target_tokens": text and text.target,
+            "answer_mask": text and (text.chat or None),
+        }
         if usable and all(one in _SECTIONS and asked[one] is None for one in usable):
             sections = " or ".join(f"`{_SECTIONS[one]}`" for one in sorted(usable))
             yield "data", f"task {task.name} reads {key} here, which needs a section in data, such as {sections}"
@@ -123,6 +129,8 @@ def augmentations_fit(spec: TrainSpec) -> Found:
                 f"data.augment.{place}.name",
                 f"{asked.name} is for {found.modality} data; {entry.name} is {entry.modality}",
             )
+        if found and found.modality == "text" and spec.data.text and spec.data.text.chat:
+            yield f"data.augment.{place}.name", f"{asked.name} changes texts, and data.text.chat makes turns of them"
         if found and found.modality == "mix" and task and "label" not in task.options.get("reads", ()):
             yield f"data.augment.{place}.name", f"{asked.name} mixes labels, and task {task.name} reads none"
 
@@ -160,7 +168,9 @@ def model_fits_the_data(spec: TrainSpec) -> Found:
         yield from _differs(args.get("vision", {}), name, value, where, "model.args.vision")
     yield from _width_fits(args, sizes, entry)
     if spec.data.text is not None:
-        yield from _text_fits(args.get("text", args), spec, "model.args.text" if "text" in args else "model.args")
+        yield from _patches_fit(args, spec.data.text.image_tokens)
+        part = next((name for name in ("text", "language") if name in args), None)
+        yield from _text_fits(args[part] if part else args, spec, f"model.args.{part}" if part else "model.args")
 
 
 def _num_classes(spec: TrainSpec, entry: CatalogEntry | None) -> tuple[int, str] | None:
@@ -233,6 +243,15 @@ def _motion_fits(args: Mapping[str, Any], spec: TrainSpec, entry: CatalogEntry |
     for name, value in facts.items():
         if value is not None:
             yield from _differs(args, name, value, f"{where} {value}")
+
+
+def _patches_fit(args: Mapping[str, Any], image_tokens: int) -> Found:
+    """An image's places in a conversation are its patches."""
+    vision = args.get("vision")
+    if image_tokens and isinstance(vision, Mapping):
+        patches = (vision["image_size"] // vision["patch_size"]) ** 2
+        if patches != image_tokens:
+            yield "data.text.image_tokens", f"is {image_tokens}, and the model makes {patches} patches of an image"
 
 
 def _text_fits(args: Any, spec: TrainSpec, path: str) -> Found:

@@ -12,8 +12,9 @@ from torch import Tensor
 from dlsvc import __version__
 from dlsvc.data import convert
 from dlsvc.data.catalog import CatalogEntry
-from dlsvc.data.preprocess import ImageInput, Preprocess, TextInput
+from dlsvc.data.preprocess import ImageInput, Preprocess
 from dlsvc.data.subword import read_vocabulary
+from dlsvc.data.text_input import TextInput
 from dlsvc.errors import UsageError
 from dlsvc.registry import resolve
 from dlsvc.store.bundle import CONFIG, LINEAGE, METRICS, PREPROCESS, Bundle, build_model

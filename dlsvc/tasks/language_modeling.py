@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -16,6 +16,9 @@ from dlsvc.registry import register_task
 from dlsvc.tasks.base import Batch, Losses, Metrics, Modules, Prediction, Report, Setting, Task, dummy_samples
 
 MOST_TEMPERATURE = 100.0
+
+# Logits (B, T, V) of tokens, what counts of all that was read so far, and positions.
+Reader = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @register_task(
@@ -75,7 +78,8 @@ class LanguageModeling(Task):
         """`written`: the ids of the tokens after each text, int64, up to and with the one that ends it."""
         asked = {name: batch[name][0].item() if name in batch else value for name, value in self.usual.items()}
         how = Sampling(float(asked["temperature"]), int(asked["top_k"]), float(asked["top_p"]))
-        written = write_on(modules["model"], batch, int(asked["max_new_tokens"]), how)
+        model: Any = modules["model"]
+        written = write_on(reading(model), model.max_seq_len, batch, int(asked["max_new_tokens"]), how)
         return [{"written": row} for row in written.cpu().numpy()]
 
     def dummy_batch(self, num_samples: int, model_args: Mapping[str, Any]) -> Batch:
@@ -100,24 +104,31 @@ def token_losses(
     return losses.view_as(target) * counted, counted, hits
 
 
-def write_on(model: Any, batch: Batch, num_tokens: int, how: Sampling) -> Tensor:
-    """Tokens after each text, (B, N), by a decoder with memories; none beyond the positions that it has."""
-    keep, end = without_end(batch["tokens"], batch["attention_mask"])
-    limits = model.max_seq_len - keep.sum(1)
-    tokens, keep, positions = aligned_right(batch["tokens"], keep)
+def reading(model: Any) -> Reader:
+    """A language model that remembers what it has read, from an empty memory on."""
     memories = model.memories()
+
+    def read(tokens: Tensor, keep: Tensor, positions: Tensor) -> Tensor:
+        found: Tensor = model(tokens, keep, positions=positions, memories=memories)
+        return found
+
+    return read
+
+
+def write_on(read: Reader, longest: int, batch: Batch, num_tokens: int, how: Sampling) -> Tensor:
+    """Tokens after each text, (B, N), by a decoder that remembers what it has read, none beyond the `longest` text."""
+    keep, end = without_end(batch["tokens"], batch["attention_mask"])
+    limits = longest - keep.sum(1)
+    tokens, keep, positions = aligned_right(batch["tokens"], keep)
 
     def step(token: Tensor | None) -> Tensor:
         nonlocal keep, positions
         if token is None:
-            found = model(tokens, keep, positions=positions, memories=memories)
-        else:
-            keep = torch.cat([keep, torch.ones_like(keep[:, :1])], dim=1)
-            # A text at its limit is carried along, at the last position that there is.
-            positions = (positions[:, -1:] + 1).clamp(max=model.max_seq_len - 1)
-            found = model(token[:, None], keep, positions=positions, memories=memories)
-        last: Tensor = found[:, -1]
-        return last
+            return read(tokens, keep, positions)[:, -1]
+        keep = torch.cat([keep, torch.ones_like(keep[:, :1])], dim=1)
+        # A text at its limit is carried along, at the last position that there is.
+        positions = (positions[:, -1:] + 1).clamp(max=longest - 1)
+        return read(token[:, None], keep, positions)[:, -1]
 
     return sample(step, end=end, words=batch["key"], limits=limits, num_tokens=num_tokens, how=how)
 

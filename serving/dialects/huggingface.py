@@ -18,6 +18,7 @@ into JSON or a PNG. Nothing here knows HTTP, so that `dlsvc predict` gives the s
                                                           guidance_scale
     latent-denoising     a prompt; or an image to begin   those, negative_prompt; with an       PNG
                          from                             image prompt, strength, mask_image
+    conversation         {image, question}, or turns      those of text generation              [{answer}]
     segmentation         an image                         threshold, subtask: semantic          [{label, score, mask}]
 
 `inputs` of a request with a seed is a prompt to the client's methods. Models that learnt classes read it as the name of
@@ -47,6 +48,7 @@ from serving.dialects.reading import (
     read_contrastive,
     read_films,
     read_prompt,
+    read_question,
     read_reconstruction,
     read_seed,
     read_segmentation,
@@ -181,6 +183,10 @@ def _write_translation(asked: Request, predictions: Sequence[Prediction], classe
     return Answer([{"translation_text": row["text"]} for row in predictions])
 
 
+def _write_answer(asked: Request, predictions: Sequence[Prediction], classes: Sequence[str]) -> Answer:
+    return Answer([{"answer": row["text"].strip()} for row in predictions])
+
+
 def _write_continuation(asked: Request, predictions: Sequence[Prediction], classes: Sequence[str]) -> Answer:
     """The text after each, or with `return_full_text` what it goes on from before it."""
     whole = asked.parameters.get("return_full_text", False)
@@ -274,6 +280,8 @@ _ONLY: Mapping[str, Any] = {
 }
 
 _CONTINUING = ("seed", "max_new_tokens", "temperature", "top_k", "top_p", "do_sample", "return_full_text")
+_ASKING = ("seed", "max_new_tokens", "temperature", "top_k", "top_p", "do_sample")
+_QUESTION = 'JSON, such as {"inputs": {"image": "base64", "question": "what is it?"}}'
 _JSON_TEXT = 'JSON, such as {"inputs": "a text"}'
 _MAKING = ("seed", "num_inference_steps", "guidance_scale")
 _GENERATION = _Dialect(
@@ -291,6 +299,7 @@ _DIALECTS: Mapping[str, _Dialect] = {
         read_series, _write_classification, ("top_k",), None, 'JSON, such as {"inputs": [[0.1, 0.2], [0.3, 0.4]]}'
     ),
     "language-modeling": _Dialect(read_continuation, _write_continuation, _CONTINUING, None, _JSON_TEXT),
+    "conversation": _Dialect(read_question, _write_answer, _ASKING, None, _QUESTION),
     "masked-language-modeling": _Dialect(read_sentences, _write_masked, (), None, _JSON_TEXT),
     "translation": _Dialect(
         read_translation, _write_translation, ("num_beams", "length_penalty", "src_lang", "tgt_lang"), None, _JSON_TEXT

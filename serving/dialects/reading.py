@@ -64,6 +64,25 @@ def read_series(inputs: Any, parameters: Mapping[str, Any]) -> Read:
 
 def read_continuation(inputs: Any, parameters: Mapping[str, Any]) -> Read:
     """A text or several to go on with."""
+    found = read_writing(parameters)
+    several = inputs if isinstance(inputs, list) else [inputs]
+    return [{"text": read_text(text, f"input {place}"), **found} for place, text in enumerate(several)], False
+
+
+def read_question(inputs: Any, parameters: Mapping[str, Any]) -> Read:
+    """A question, perhaps with an image, or a conversation that ends with one."""
+    given = {"question": inputs} if isinstance(inputs, str) else inputs
+    if not isinstance(given, dict) or given.keys() - {"image"} not in ({"question"}, {"conversation"}):
+        raise UsageError(
+            '"inputs" must be a question, or an object with "question" or "conversation", and perhaps "image"'
+        )
+    said = given["conversation"] if "conversation" in given else read_text(given["question"], '"question"')
+    image = read_image(given["image"]) if "image" in given else {}
+    return [{**image, "text": said, **read_writing(parameters)}], False
+
+
+def read_writing(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """How a text is written."""
     found: dict[str, Any] = {"seed": read_integer(parameters, "seed", 0, 0)}
     for name, least in (("max_new_tokens", 1), ("top_k", 0)):
         if name in parameters:
@@ -75,8 +94,7 @@ def read_continuation(inputs: Any, parameters: Mapping[str, Any]) -> Read:
         found.setdefault("temperature", 1.0)
     elif parameters.get("do_sample") is False:
         found["temperature"] = 0.0
-    several = inputs if isinstance(inputs, list) else [inputs]
-    return [{"text": read_text(text, f"input {place}"), **found} for place, text in enumerate(several)], False
+    return found
 
 
 def read_translation(inputs: Any, parameters: Mapping[str, Any]) -> Read:

@@ -125,7 +125,7 @@ def test_a_film_that_is_none_is_named(predictors: dict[str, Predictor]) -> None:
 
 
 def test_a_text_too_long_to_go_on_from_is_named(predictors: dict[str, Predictor]) -> None:
-    with pytest.raises(DataError, match="input 1, text: .* tokens, and the model reads at most 22"):
+    with pytest.raises(DataError, match="input 1, text: .* tokens, its ends included, and the model reads at most 24"):
         predictors["novel"].predict([{"text": "She"}, {"text": "She was very tired. " * 9}])
 
 

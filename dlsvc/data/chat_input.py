@@ -1,0 +1,125 @@
+"""Conversations as tokens: what each speaker says in its turn, places for images, and which tokens are answers.
+
+    <bos> USER: <image> what color is the shape? ASSISTANT: red <eos> USER: ...
+
+The turns are those of Vicuna's template, which LLaVA uses, without its preamble (Liu et al. 2023, table 2).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlsvc.data.conversations import PLACEHOLDER, SPEAKERS
+from dlsvc.data.tokenizer import Tokenizer
+from dlsvc.errors import DataError
+
+# Stands where a patch of an image is to be; no token has it.
+IMAGE_ID = -1
+_HUMAN, _ASSISTANT = SPEAKERS
+NAMES = {_HUMAN: "USER:", _ASSISTANT: "ASSISTANT:"}
+
+Turn = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class ChatInput:
+    """Tokens (B, T) of conversations, and where they are answers. An image takes `image_tokens` places.
+
+    The data has whole conversations in a column, or questions with their answers in another, `target`.
+    """
+
+    tokenizer: Tokenizer
+    max_seq_len: int
+    column: str
+    target: str | None
+    image_tokens: int
+
+    def of_rows(self, rows: Mapping[str, Any]) -> list[str]:
+        """Each row's conversation as JSON."""
+        missing = [name for name in (self.column, self.target) if name is not None and name not in rows]
+        if missing:
+            raise DataError(f"the data has no {missing[0]} column; it has {', '.join(sorted(rows))}")
+        if self.target is None:
+            return list(rows[self.column])
+        pairs = zip(rows[self.column], rows[self.target], strict=True)
+        return [json.dumps(turns_of(question, answer)) for question, answer in pairs]
+
+    def encode(self, conversations: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """`tokens` int64, `attention_mask` and `answer_mask` bool, (B, T). One too long loses its end."""
+        pad = self.tokenizer.special.pad
+        tokens = np.full((len(conversations), self.max_seq_len), pad, np.int64)
+        answers = np.zeros(tokens.shape, np.bool_)
+        lengths = np.empty((len(conversations), 1), np.int64)
+        for place, conversation in enumerate(conversations):
+            ids, said = self._encoded(json.loads(conversation))
+            count = min(len(ids), self.max_seq_len)
+            tokens[place, :count], answers[place, :count] = ids[:count], said[:count]
+            lengths[place] = count
+        return {"tokens": tokens, "attention_mask": np.arange(self.max_seq_len) < lengths, "answer_mask": answers}
+
+    def length(self, conversation: str) -> int:
+        """How many tokens one has."""
+        return len(self._encoded(json.loads(conversation))[0])
+
+    def request(self, asked: Any, *, has_image: bool = False) -> str:
+        """A question, or turns that end with one, as the conversation that an answer is to go on from."""
+        turns = [{"from": _HUMAN, "value": asked}] if isinstance(asked, str) else asked
+        if not isinstance(turns, list) or not all(_is_turn(turn) for turn in turns):
+            raise DataError("a conversation must be a text, or a list of turns, each {from: human or gpt, value: text}")
+        if not turns or [turn["from"] for turn in turns] != [SPEAKERS[place % 2] for place in range(len(turns) | 1)]:
+            raise DataError("human and gpt must speak in turn, human first and last")
+        places = sum(turn["value"].count(PLACEHOLDER) for turn in turns)
+        if places > has_image:
+            raise DataError(f"{PLACEHOLDER} stands {places} times in it, and it comes with {int(has_image)} images")
+        if has_image and not places:
+            turns = [{"from": _HUMAN, "value": f"{PLACEHOLDER}\n{turns[0]['value']}"}, *turns[1:]]
+        return json.dumps([*turns, {"from": _ASSISTANT, "value": ""}])
+
+    def _encoded(self, turns: Sequence[Turn]) -> tuple[list[int], list[bool]]:
+        ids, said = [self.tokenizer.special.bos], [False]
+        for turn in turns:
+            is_answer = turn["from"] == _ASSISTANT
+            before = list(self._pieces(f"{NAMES[turn['from']]} " + ("" if is_answer else turn["value"])))
+            # A word within a text begins with its space in many vocabularies.
+            answer = self.tokenizer.encode(f" {turn['value']}") if turn["value"] else []
+            after = [*answer, self.tokenizer.special.eos] if is_answer else []
+            ids += [*before, *after]
+            said += [False] * len(before) + [True] * len(after)
+        return ids, said
+
+    def _pieces(self, text: str) -> Iterator[int]:
+        first, *others = text.split(PLACEHOLDER)
+        yield from self.tokenizer.encode(first)
+        for part in others:
+            yield from [IMAGE_ID] * self.image_tokens
+            yield from self.tokenizer.encode(part)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "max_seq_len": self.max_seq_len,
+            "column": self.column,
+            "chat": {"target": self.target, "image_tokens": self.image_tokens},
+        }
+
+
+def turns_of(question: str, answer: str) -> list[Turn]:
+    """A question about an image, and its answer."""
+    return [{"from": _HUMAN, "value": f"{PLACEHOLDER}\n{question}"}, {"from": _ASSISTANT, "value": answer}]
+
+
+def said_in(conversation: str) -> str:
+    """All that is said in a conversation, with who says it: what a vocabulary must know."""
+    turns = json.loads(conversation)
+    return " ".join(f"{NAMES[turn['from']]} {turn['value'].replace(PLACEHOLDER, ' ')}" for turn in turns)
+
+
+def _is_turn(turn: Any) -> bool:
+    return (
+        isinstance(turn, dict) and turn.keys() == {"from", "value"} and all(isinstance(v, str) for v in turn.values())
+    )
