@@ -18,7 +18,7 @@ from serving.predictor import Predictor
 _READERS = {
     "features": ("classification", "embedding"),
     "series": ("series-classification",),
-    "text": ("contrastive", "text-classification", "masked-language-modeling", *huggingface.WRITERS),
+    "text": ("contrastive", "bootstrapped", "text-classification", "masked-language-modeling", *huggingface.WRITERS),
 }
 
 
@@ -96,6 +96,9 @@ def _request(
         return _made(task, given, parameters)
     if task == "conversation" and "text" in given and given.keys() <= {"image", "text", "seed"}:
         return _asked(task, given, parameters)
+    if task == "bootstrapped" and given.keys() == {"image", "text"}:
+        body = huggingface.as_text(_contents(Path(given["image"])))
+        return huggingface.request(task, {"image": body, "text": given["text"]}, parameters)
     if given.keys() == {"seed", "text"}:
         return huggingface.request(task, given["text"], {**parameters, "seed": given["seed"]})
     if len(given) != 1:

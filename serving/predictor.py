@@ -109,7 +109,10 @@ class Predictor:
                         f"input {place}, text: {count} tokens, its ends included, and the model reads at most {most}"
                     )
         key = np.asarray([int(item.get("seed", 0)) for item in inputs], np.int64)
-        return {**self.preprocess.from_request(inputs), "key": key, **self._settings(inputs)}
+        arrays = {**self.preprocess.from_request(inputs), "key": key, **self._settings(inputs)}
+        if text is not None and "tokens" not in arrays:
+            arrays["ends"] = np.asarray([[text.tokenizer.special.bos, text.tokenizer.special.eos]] * len(inputs))
+        return arrays
 
     def _length(self, place: int, item: Input) -> int:
         """How many tokens an input has."""

@@ -12,6 +12,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
 from dlsvc.engine.base import Phase, ShardedEngine, Slot, local
+from dlsvc.nn.grounded import SharedStack
 
 
 class FSDPEngine(ShardedEngine):
@@ -35,7 +36,9 @@ class FSDPEngine(ShardedEngine):
         before = dict(module.named_parameters())
         # Blocks of a stack are gathered one at a time, and inner ones before those around them, as fully_shard asks;
         # the root takes what is left.
-        stacks = [part for part in module.modules() if isinstance(part, nn.ModuleList)]
+        stacks = [
+            part for part in module.modules() if isinstance(part, nn.ModuleList) and not isinstance(part, SharedStack)
+        ]
         for block in [child for stack in reversed(stacks) for child in stack]:
             if any(True for _ in block.parameters()):
                 fully_shard(block, mesh=mesh)

@@ -38,14 +38,7 @@ class Contrastive(Task):
         return found
 
     def coupled_losses(self, features: dict[str, Tensor]) -> tuple[Losses, Report]:
-        logits = features["logit_scale"] * features["image_embeds"] @ features["text_embeds"].T  # (N, N)
-        partner = torch.arange(len(logits), device=logits.device)
-        losses = {
-            "image_to_text_loss": F.cross_entropy(logits, partner) / 2,
-            "text_to_image_loss": F.cross_entropy(logits.T, partner) / 2,
-        }
-        accuracy = (logits.detach().argmax(1) == partner).float().mean()
-        return losses, {"temperature": 1 / features["logit_scale"].detach(), "accuracy": accuracy}
+        return contrast(features)
 
     def losses(self, modules: Modules, batch: Batch, phase: str) -> tuple[Losses, Report]:
         """The loss within this batch alone."""
@@ -57,14 +50,7 @@ class Contrastive(Task):
         metrics.add(count=len(batch["id"]), temperature=len(batch["id"]) / found["logit_scale"].double())
 
     def compute(self, metrics: Metrics) -> dict[str, float]:
-        images, texts = metrics.rows("image_embeds"), metrics.rows("text_embeds")
-        found = {"temperature": float(metrics.sums["temperature"] / metrics.sums["count"])}
-        for name, ranks in (
-            ("image_to_text", partner_ranks(images, texts)),
-            ("text_to_image", partner_ranks(texts, images)),
-        ):
-            found |= {f"{name}_r{k}": float((ranks < k).mean()) for k in _RANKS}
-        return found
+        return {"temperature": float(metrics.sums["temperature"] / metrics.sums["count"]), **recalls(metrics)}
 
     def predict(self, modules: Modules, batch: Batch) -> list[Prediction]:
         """The embedding of whichever inputs there are, and the scale that turns their products into logits."""
@@ -106,6 +92,25 @@ class Contrastive(Task):
             "attention_mask": places < lengths,
             **dummy_samples(num_samples),
         }
+
+
+def contrast(features: dict[str, Tensor]) -> tuple[Losses, Report]:
+    """The losses of both directions over embeddings of length 1, (N, E) each."""
+    logits = features["logit_scale"] * features["image_embeds"] @ features["text_embeds"].T  # (N, N)
+    partner = torch.arange(len(logits), device=logits.device)
+    losses = {
+        "image_to_text_loss": F.cross_entropy(logits, partner) / 2,
+        "text_to_image_loss": F.cross_entropy(logits.T, partner) / 2,
+    }
+    accuracy = (logits.detach().argmax(1) == partner).float().mean()
+    return losses, {"temperature": 1 / features["logit_scale"].detach(), "accuracy": accuracy}
+
+
+def recalls(metrics: Metrics) -> dict[str, float]:
+    """How often a query's own partner is among the nearest, both ways, of the embeddings collected."""
+    images, texts = metrics.rows("image_embeds"), metrics.rows("text_embeds")
+    both = {"image_to_text": partner_ranks(images, texts), "text_to_image": partner_ranks(texts, images)}
+    return {f"{name}_r{k}": float((ranks < k).mean()) for name, ranks in both.items() for k in _RANKS}
 
 
 def partner_ranks(queries: np.ndarray, targets: np.ndarray) -> np.ndarray:

@@ -18,6 +18,8 @@ into JSON or a PNG. Nothing here knows HTTP, so that `dlsvc predict` gives the s
                                                           guidance_scale
     latent-denoising     a prompt; or an image to begin   those, negative_prompt; with an       PNG
                          from                             image prompt, strength, mask_image
+    bootstrapped         an image; or texts; or {image,   num_beams, length_penalty             [{generated_text}];
+                         text}                                                                  embeddings; [{score}]
     conversation         {image, question}, or turns      those of text generation              [{answer}]
     segmentation         an image                         threshold, subtask: semantic          [{label, score, mask}]
 
@@ -42,6 +44,7 @@ from dlsvc.tasks.base import Prediction
 from serving.dialects.reading import (
     DEFAULT_TOP_K,
     Read,
+    read_bootstrapped,
     read_class,
     read_classification,
     read_continuation,
@@ -183,6 +186,15 @@ def _write_translation(asked: Request, predictions: Sequence[Prediction], classe
     return Answer([{"translation_text": row["text"]} for row in predictions])
 
 
+def _write_bootstrapped(asked: Request, predictions: Sequence[Prediction], classes: Sequence[str]) -> Answer:
+    """Captions, vectors, or how likely an image and a text belong together."""
+    if "embedding" in predictions[0]:
+        return _write_embedding(asked, predictions, classes)
+    if "match" in predictions[0]:
+        return Answer([{"label": "match", "score": row["match"]} for row in predictions])
+    return Answer([{"generated_text": row["text"]} for row in predictions])
+
+
 def _write_answer(asked: Request, predictions: Sequence[Prediction], classes: Sequence[str]) -> Answer:
     return Answer([{"answer": row["text"].strip()} for row in predictions])
 
@@ -300,6 +312,7 @@ _DIALECTS: Mapping[str, _Dialect] = {
     ),
     "language-modeling": _Dialect(read_continuation, _write_continuation, _CONTINUING, None, _JSON_TEXT),
     "conversation": _Dialect(read_question, _write_answer, _ASKING, None, _QUESTION),
+    "bootstrapped": _Dialect(read_bootstrapped, _write_bootstrapped, ("num_beams", "length_penalty")),
     "masked-language-modeling": _Dialect(read_sentences, _write_masked, (), None, _JSON_TEXT),
     "translation": _Dialect(
         read_translation, _write_translation, ("num_beams", "length_penalty", "src_lang", "tgt_lang"), None, _JSON_TEXT

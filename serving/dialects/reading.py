@@ -161,6 +161,22 @@ def read_making(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def read_bootstrapped(inputs: Any, parameters: Mapping[str, Any]) -> Read:
+    """An image to write of, texts to embed, or an image with a text that may be of it."""
+    found: dict[str, Any] = {}
+    if "num_beams" in parameters:
+        found["num_beams"] = read_integer(parameters, "num_beams", 1, 1)
+    if "length_penalty" in parameters:
+        found["length_penalty"] = read_number(parameters, "length_penalty")
+    if isinstance(inputs, dict):
+        if not inputs or inputs.keys() - {"image", "text"} or "image" not in inputs:
+            raise UsageError('"inputs" must be a text, a list of texts, or an object with "image" and perhaps "text"')
+        text = {"text": read_text(inputs["text"], '"text"')} if "text" in inputs else found
+        return [{**read_image(inputs["image"]), **text}], True
+    several = inputs if isinstance(inputs, list) else [inputs]
+    return [{"text": read_text(text, f"input {place}")} for place, text in enumerate(several)], inputs is not several
+
+
 def read_contrastive(inputs: Any, parameters: Mapping[str, Any]) -> Read:
     """Texts to embed, or an image with labels to choose from."""
     if "candidate_labels" in parameters:

@@ -15,8 +15,8 @@ from dlsvc.augment.text import RandomDeletion, SynonymReplacement
 from dlsvc.data.codecs import Undecodable
 from dlsvc.data.fit import build_preprocess
 from dlsvc.data.preprocess import FeatureInput, ImageInput, Preprocess
-from dlsvc.data.text_input import TextInput
 from dlsvc.data.source import open_source
+from dlsvc.data.text_input import TextInput
 from dlsvc.data.tokenizer import UNK_ID, ByteTokenizer, WordTokenizer
 from dlsvc.errors import DataError
 from dlsvc.spec.schema import DataSpec

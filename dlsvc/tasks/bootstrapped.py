@@ -1,0 +1,127 @@
+"""BLIP's three objectives at once: images and texts meet in one space, are told to match or not, and texts are written
+of images.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dlsvc.errors import UsageError
+from dlsvc.registry import register_task
+from dlsvc.tasks.base import Batch, Losses, Metrics, Modules, Prediction, Report, Setting, Task, sample_uniform
+from dlsvc.tasks.captioning import Captioner, caption_scores
+from dlsvc.tasks.contrastive import Contrastive, contrast, recalls
+from dlsvc.tasks.language_modeling import token_losses
+
+# Of each pair: itself, its image with another text, its text with another image.
+_PAIRS = 3
+
+
+@register_task(
+    "bootstrapped",
+    metrics=("chrf", "bleu", "image_to_text_r*", "text_to_image_r*", "perplexity"),
+    reads=("image", "tokens", "attention_mask"),
+    couples_samples=True,
+)
+class Bootstrapped(Task):
+    """Contrast over the whole global batch, matching against hard negatives of the own atom, and captioning (Li et al.
+    2022, section 3.2), each of weight 1. The paper's queue of a momentum encoder makes up for small batches; here the
+    batch is as large as the spec says, and no sample is compared with what an older model made of others.
+
+    Metrics: chrf and bleu of captions, written with `num_beams`, of the first `scored` samples (null: all); recalls of
+    each image's and each text's partner in the split; perplexity of captions.
+    """
+
+    def __init__(
+        self,
+        *,
+        label_smoothing: float = 0.1,
+        num_beams: int = 3,
+        length_penalty: float = 1.0,
+        scored: int | None = None,
+    ) -> None:
+        if not 0 <= label_smoothing < 1:
+            raise UsageError(f"label_smoothing must be in [0, 1), not {label_smoothing}")
+        self.label_smoothing = label_smoothing
+        self.captioner = Captioner(num_beams, length_penalty, scored)
+
+    @property
+    def writes(self) -> bool:
+        return True
+
+    @property
+    def settings(self) -> Mapping[str, Setting]:
+        return self.captioner.settings
+
+    def features(self, modules: Modules, batch: Batch) -> dict[str, Tensor]:
+        """Embeddings (B, E), the scale, and of each sample its losses and how many of its matches are right, (B, 1)."""
+        tokens, keep = batch["tokens"], batch["attention_mask"]
+        draws = sample_uniform(batch, "negative-text"), sample_uniform(batch, "negative-image")
+        found: dict[str, Tensor] = modules["model"](batch["image"], tokens, keep, draws=draws)
+        losses, _, _ = token_losses(found.pop("caption_logits"), tokens[:, 1:], keep[:, 1:], self.label_smoothing)
+        matched, right = _matches(found.pop("match_logits"))
+        return {**found, "caption_loss": losses.mean(1, keepdim=True), "match_loss": matched, "match_right": right}
+
+    def coupled_losses(self, features: dict[str, Tensor]) -> tuple[Losses, Report]:
+        losses, report = contrast(features)
+        losses |= {name: features[name].mean() for name in ("match_loss", "caption_loss")}
+        return losses, {**report, "match_accuracy": features["match_right"].detach().mean()}
+
+    def losses(self, modules: Modules, batch: Batch, phase: str) -> tuple[Losses, Report]:
+        """The loss within this batch alone."""
+        return self.coupled_losses(self.features(modules, batch))
+
+    def measure(self, modules: Modules, batch: Batch, metrics: Metrics) -> None:
+        tokens, keep = batch["tokens"], batch["attention_mask"]
+        model: Any = modules["model"]
+        found = model(batch["image"], tokens, keep)
+        logits = model.write(model.vision_encoder(batch["image"]), tokens[:, :-1], keep[:, :-1])
+        losses, counted, _ = token_losses(logits, tokens[:, 1:], keep[:, 1:])
+        metrics.collect(batch["id"], image_embeds=found["image_embeds"], text_embeds=found["text_embeds"])
+        metrics.add(loss=losses.double().sum(), tokens=counted.sum())
+        self.captioner.measure(model, batch, tokens, metrics)
+
+    def compute(self, metrics: Metrics) -> dict[str, float]:
+        sums = metrics.sums
+        return {
+            **caption_scores(metrics, self.read_tokens),
+            **recalls(metrics),
+            "perplexity": math.exp(min(float(sums["loss"] / sums["tokens"]), 700.0)),
+        }
+
+    def predict(self, modules: Modules, batch: Batch) -> list[Prediction]:
+        """Of an image alone `written`, the ids of its caption, and `embedding`; of a text alone `embedding`; of both
+        `match`, the probability that they belong together.
+        """
+        model: Any = modules["model"]
+        if "image" not in batch:
+            found = model(None, batch["tokens"], batch["attention_mask"])["text_embeds"]
+            return [{"embedding": row} for row in found.cpu().numpy()]
+        if "tokens" in batch:
+            states = model.vision_encoder(batch["image"])
+            match = model.match(states, batch["tokens"], batch["attention_mask"]).float().softmax(1)[:, 1]
+            return [{"match": value} for value in match.tolist()]
+        return [{"written": row} for row in self.captioner.write_for(model, batch).cpu().numpy()]
+
+    def vectors(self, modules: Modules, batch: Batch) -> Tensor:
+        """The images' embeddings, or where there are none the texts': both lie in one space."""
+        found = modules["model"](batch.get("image"), batch.get("tokens"), batch.get("attention_mask"))
+        vectors: Tensor = found["image_embeds" if "image" in batch else "text_embeds"].float()
+        return vectors
+
+    def dummy_batch(self, num_samples: int, model_args: Mapping[str, Any]) -> Batch:
+        return Contrastive().dummy_batch(num_samples, {**model_args, "text": {"eos_id": 2, **model_args["text"]}})
+
+
+def _matches(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The loss and the share of right ones of each sample's three pairs, (B, 3, 2) -> (B, 1) twice."""
+    target = torch.tensor([1, 0, 0], device=logits.device).expand(len(logits), -1)
+    losses = F.cross_entropy(logits.float().flatten(0, 1), target.flatten(), reduction="none").view(-1, _PAIRS)
+    right = (logits.detach().argmax(-1) == target).float()
+    return losses.mean(1, keepdim=True), right.mean(1, keepdim=True)
