@@ -110,9 +110,7 @@ def _walk(kind: Kind) -> dict[str, Entry]:
 def _read(kind: Kind, path: Path) -> list[Entry]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
-    parts = {
-        node.name: _fields(node) for node in classes if any("dataclass" in ast.unparse(d) for d in node.decorator_list)
-    }
+    parts = _parts(tree)
     module = f"dlsvc.{kind}s.{path.stem}"
     return [
         _entry(kind, module, node, call, parts)
@@ -120,6 +118,21 @@ def _read(kind: Kind, path: Path) -> list[Entry]:
         for call in node.decorator_list
         if _is_registration(call, kind)
     ]
+
+
+def _parts(tree: ast.Module) -> dict[str, tuple[Argument, ...]]:
+    """The dataclasses of a file, and those that it takes from other models."""
+    found = {
+        node.name: _fields(node)
+        for node in tree.body
+        if isinstance(node, ast.ClassDef) and any("dataclass" in ast.unparse(d) for d in node.decorator_list)
+    }
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("dlsvc.models."):
+            path = _PACKAGE / "models" / f"{(node.module or '').rpartition('.')[2]}.py"
+            theirs = _parts(ast.parse(path.read_text(encoding="utf-8")))
+            found |= {alias.name: theirs[alias.name] for alias in node.names if alias.name in theirs}
+    return found
 
 
 def _is_registration(node: ast.expr, kind: Kind) -> bool:

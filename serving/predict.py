@@ -92,13 +92,9 @@ def _request(
     task: str, inputs: Mapping[str, Any], labels: Sequence[str] | None, parameters: Mapping[str, Any]
 ) -> huggingface.Request:
     given = {name: value for name, value in inputs.items() if value is not None}
-    if task == "latent-denoising" and given.keys() <= {"image", "text", "seed"}:
-        return _made(task, given, parameters)
-    if task == "conversation" and "text" in given and given.keys() <= {"image", "text", "seed"}:
-        return _asked(task, given, parameters)
-    if task == "bootstrapped" and given.keys() == {"image", "text"}:
-        body = huggingface.as_text(_contents(Path(given["image"])))
-        return huggingface.request(task, {"image": body, "text": given["text"]}, parameters)
+    together = _together(task, given, parameters)
+    if together is not None:
+        return together
     if given.keys() == {"seed", "text"}:
         return huggingface.request(task, given["text"], {**parameters, "seed": given["seed"]})
     if len(given) != 1:
@@ -116,6 +112,20 @@ def _request(
     if name == "series":
         return huggingface.request(task, _series(Path(value)), parameters)
     return huggingface.request(task, value if isinstance(value, str) else list(value), parameters)
+
+
+def _together(task: str, given: Mapping[str, Any], parameters: Mapping[str, Any]) -> huggingface.Request | None:
+    """The request of a task that reads an image and a text as one input, when they are given so."""
+    if not given.keys() <= {"image", "text", "seed"}:
+        return None
+    if task == "latent-denoising":
+        return _made(task, given, parameters)
+    if task == "conversation" and "text" in given:
+        return _asked(task, given, parameters)
+    if task == "bootstrapped" and given.keys() == {"image", "text"}:
+        body = huggingface.as_text(_contents(Path(given["image"])))
+        return huggingface.request(task, {"image": body, "text": given["text"]}, parameters)
+    return None
 
 
 def _made(task: str, given: Mapping[str, Any], parameters: Mapping[str, Any]) -> huggingface.Request:

@@ -231,7 +231,8 @@ def hard_negatives(found: Mapping[str, Tensor], tokens: Tensor, draws: tuple[Ten
     are by their embeddings. What has the same text is no negative, unless nothing else is there.
     """
     with torch.no_grad():
-        logits = found["logit_scale"] * found["image_embeds"] @ found["text_embeds"].T
+        products = found["image_embeds"] @ found["text_embeds"].T  # (B, B), or (B, Q, B) of several of an image
+        logits = found["logit_scale"] * (products if products.dim() == 2 else products.amax(1))
         same = (tokens[:, None] == tokens[None]).all(-1)
         texts = _drawn(logits.masked_fill(same, -torch.inf), draws[0])
         images = _drawn(logits.T.masked_fill(same, -torch.inf), draws[1])

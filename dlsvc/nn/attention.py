@@ -94,7 +94,9 @@ class MultiHeadAttention(nn.Module):
         keep: Tensor | None = None,
         positions: Tensor | None = None,
         memory: Memory | None = None,
+        visible: Tensor | None = None,
     ) -> Tensor:
+        """(B, T, D) to the same. `visible` (T, S) is False where a query may not look."""
         source = fanned(x if context is None else context)  # keys and values read it, and perhaps queries
         query = self._split(self.query(source if context is None else x), self.num_heads)
         key, value = self._keys(source, positions, memory)
@@ -104,6 +106,8 @@ class MultiHeadAttention(nn.Module):
         # What is appended to a memory sees all of it.
         is_causal = is_causal and query.shape[2] == key.shape[2]
         mask = attention_mask(query.shape[2], key.shape[2], is_causal, keep)
+        if visible is not None:
+            mask = visible if mask is None else visible & mask
         heads = self._heads(query, *self._for_each_head(key, value), is_causal, mask)
         mixed: Tensor = self.output(heads.transpose(1, 2).flatten(2))  # (B, N, T, K) -> (B, T, N * K) -> (B, T, D)
         return mixed

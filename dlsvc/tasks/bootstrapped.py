@@ -112,8 +112,9 @@ class Bootstrapped(Task):
     def vectors(self, modules: Modules, batch: Batch) -> Tensor:
         """The images' embeddings, or where there are none the texts': both lie in one space."""
         found = modules["model"](batch.get("image"), batch.get("tokens"), batch.get("attention_mask"))
-        vectors: Tensor = found["image_embeds" if "image" in batch else "text_embeds"].float()
-        return vectors
+        vectors = found["image_embeds" if "image" in batch else "text_embeds"].float()
+        # Of an image that has several their mean.
+        return vectors if vectors.dim() == 2 else F.normalize(vectors.mean(1), dim=-1)
 
     def dummy_batch(self, num_samples: int, model_args: Mapping[str, Any]) -> Batch:
         return Contrastive().dummy_batch(num_samples, {**model_args, "text": {"eos_id": 2, **model_args["text"]}})

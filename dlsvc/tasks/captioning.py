@@ -1,17 +1,20 @@
-"""Captions: how a model that can write of an image does it, and how well."""
+"""Captions: how a model that can write of an image does it, and how well; and learning nothing but to write them."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dlsvc.errors import UsageError
 from dlsvc.generation import beam_search
-from dlsvc.tasks.base import Batch, Metrics, Setting
+from dlsvc.registry import register_task
+from dlsvc.tasks.base import Batch, Losses, Metrics, Modules, Prediction, Report, Setting, Task, dummy_samples
+from dlsvc.tasks.language_modeling import dummy_texts, token_losses
 from dlsvc.tasks.translation import MOST_BEAMS, scores
 
 
@@ -74,3 +77,90 @@ def caption_scores(metrics: Metrics, read: Callable[[list[int]], str]) -> dict[s
         [read(row.astype("int64").tolist()) for row in metrics.rows(name)] for name in ("written", "wanted")
     )
     return scores(written, wanted)
+
+
+@register_task(
+    "captioning",
+    metrics=("chrf", "bleu", "perplexity", "token_accuracy"),
+    reads=("image", "tokens", "attention_mask"),
+)
+class Captioning(Task):
+    """Cross-entropy of each token of a text given the image and those before it (Li et al. 2023, section 3.3): a bridge
+    between a frozen image encoder and a frozen language model is trained.
+
+    The loss is the sum over tokens divided by samples times length. Metrics: chrf and bleu of captions, written with
+    `num_beams`, of the first `scored` samples (null: all); perplexity and token_accuracy on all.
+    """
+
+    def __init__(
+        self,
+        *,
+        label_smoothing: float = 0.0,
+        num_beams: int = 3,
+        length_penalty: float = 1.0,
+        scored: int | None = None,
+    ) -> None:
+        if not 0 <= label_smoothing < 1:
+            raise UsageError(f"label_smoothing must be in [0, 1), not {label_smoothing}")
+        self.label_smoothing = label_smoothing
+        self.captioner = Captioner(num_beams, length_penalty, scored)
+        self.model: Any = None
+
+    @property
+    def writes(self) -> bool:
+        return True
+
+    @property
+    def settings(self) -> Mapping[str, Setting]:
+        return self.captioner.settings
+
+    def modules(self, model: nn.Module) -> dict[str, nn.Module]:
+        """Also notes the whole, which writes."""
+        self.model = model
+        return {name: model.get_submodule(name) for name in ("vision_encoder", "bridge", "language")}
+
+    def trainable(self, phase: str) -> str:
+        return "bridge"
+
+    def losses(self, modules: Modules, batch: Batch, phase: str) -> tuple[Losses, Report]:
+        losses, counted, hits = self._by_token(modules, batch, self.label_smoothing)
+        return {"next_token": losses.sum() / losses.numel()}, {"token_accuracy": hits.sum() / counted.sum()}
+
+    def measure(self, modules: Modules, batch: Batch, metrics: Metrics) -> None:
+        losses, counted, hits = self._by_token(modules, batch)
+        metrics.add(loss=losses.double().sum(), tokens=counted.sum(), hits=hits.sum())
+        self.captioner.measure(self.model, batch, batch["tokens"], metrics)
+
+    def compute(self, metrics: Metrics) -> dict[str, float]:
+        sums = metrics.sums
+        return {
+            **caption_scores(metrics, self.read_tokens),
+            "perplexity": math.exp(min(float(sums["loss"] / sums["tokens"]), 700.0)),
+            "token_accuracy": float(sums["hits"] / sums["tokens"]),
+        }
+
+    def predict(self, modules: Modules, batch: Batch) -> list[Prediction]:
+        """`written`: the ids of each image's caption, int64, up to and with the one that ends it."""
+        if "ends" not in batch:
+            raise UsageError("a captioning model reads an image alone, and writes of it")
+        return [{"written": row} for row in self.captioner.write_for(self.model, batch).cpu().numpy()]
+
+    def dummy_batch(self, num_samples: int, model_args: Mapping[str, Any]) -> Batch:
+        vision, language = model_args["vision"], model_args["language"]
+        size, length = vision["image_size"], language["max_seq_len"] - model_args["qformer"]["num_queries"]
+        tokens, keep = dummy_texts(num_samples, language["vocab_size"], length)
+        image = torch.randn(num_samples, vision["in_channels"], size, size)
+        return {
+            "image": image,
+            "tokens": tokens,
+            "attention_mask": keep,
+            "ends": torch.tensor([[1, 2]]).expand(num_samples, -1),
+            **dummy_samples(num_samples),
+        }
+
+    def _by_token(self, modules: Modules, batch: Batch, smoothing: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
+        tokens, keep = batch["tokens"], batch["attention_mask"]
+        with torch.no_grad():
+            states = modules["vision_encoder"](batch["image"])
+        logits = modules["language"](modules["bridge"](states), tokens[:, :-1], keep[:, :-1])
+        return token_losses(logits, tokens[:, 1:], keep[:, 1:], smoothing)

@@ -95,8 +95,11 @@ class Contrastive(Task):
 
 
 def contrast(features: dict[str, Tensor]) -> tuple[Losses, Report]:
-    """The losses of both directions over embeddings of length 1, (N, E) each."""
-    logits = features["logit_scale"] * features["image_embeds"] @ features["text_embeds"].T  # (N, N)
+    """The losses of both directions over embeddings of length 1, (N, E) each; those of images may be several, (N, Q,
+    E), of which the nearest counts.
+    """
+    products = features["image_embeds"] @ features["text_embeds"].T  # (N, N) or (N, Q, N)
+    logits = features["logit_scale"] * (products if products.dim() == 2 else products.amax(1))
     partner = torch.arange(len(logits), device=logits.device)
     losses = {
         "image_to_text_loss": F.cross_entropy(logits, partner) / 2,
@@ -114,16 +117,28 @@ def recalls(metrics: Metrics) -> dict[str, float]:
 
 
 def partner_ranks(queries: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """How many targets come before a query's own, (N, E) and (N, E) -> (N,). Among equals the first comes first, so a
-    collapsed model scores as chance does."""
+    """How many targets come before a query's own, (N, E) and (N, E) -> (N,). Either may have several vectors each, of
+    which the nearest counts: (N, Q, E). Among equals the first comes first, so a collapsed model scores as chance does.
+    """
     places = np.arange(len(targets))
     found = []
     for first in range(0, len(queries), _CHUNK):
-        similarity = queries[first : first + _CHUNK].astype(np.float64) @ targets.T.astype(np.float64)  # (n, N)
+        similarity = _nearest(queries[first : first + _CHUNK].astype(np.float64), targets.astype(np.float64))  # (n, N)
         own = first + np.arange(len(similarity))
         mine = similarity[np.arange(len(similarity)), own][:, None]
         found.append(((similarity > mine) | ((similarity == mine) & (places < own[:, None]))).sum(1))
     return np.concatenate(found)
+
+
+def _nearest(queries: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """The largest product of each query's vectors with each target's, (n, N)."""
+    if queries.ndim == 3:
+        best: np.ndarray = np.stack([vectors @ targets.T for vectors in queries]).max(1)  # (n, Q, N) -> (n, N)
+        return best
+    if targets.ndim == 3:
+        return _nearest(targets, queries).T
+    products: np.ndarray = queries @ targets.T
+    return products
 
 
 def _length(batch: Batch) -> int:

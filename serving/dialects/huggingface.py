@@ -20,6 +20,7 @@ into JSON or a PNG. Nothing here knows HTTP, so that `dlsvc predict` gives the s
                          from                             image prompt, strength, mask_image
     bootstrapped         an image; or texts; or {image,   num_beams, length_penalty             [{generated_text}];
                          text}                                                                  embeddings; [{score}]
+    captioning           an image                         num_beams, length_penalty             [{generated_text}]
     conversation         {image, question}, or turns      those of text generation              [{answer}]
     segmentation         an image                         threshold, subtask: semantic          [{label, score, mask}]
 
@@ -45,6 +46,7 @@ from serving.dialects.reading import (
     DEFAULT_TOP_K,
     Read,
     read_bootstrapped,
+    read_captioning,
     read_class,
     read_classification,
     read_continuation,
@@ -313,6 +315,7 @@ _DIALECTS: Mapping[str, _Dialect] = {
     "language-modeling": _Dialect(read_continuation, _write_continuation, _CONTINUING, None, _JSON_TEXT),
     "conversation": _Dialect(read_question, _write_answer, _ASKING, None, _QUESTION),
     "bootstrapped": _Dialect(read_bootstrapped, _write_bootstrapped, ("num_beams", "length_penalty")),
+    "captioning": _Dialect(read_captioning, _write_continuation, ("num_beams", "length_penalty")),
     "masked-language-modeling": _Dialect(read_sentences, _write_masked, (), None, _JSON_TEXT),
     "translation": _Dialect(
         read_translation, _write_translation, ("num_beams", "length_penalty", "src_lang", "tgt_lang"), None, _JSON_TEXT

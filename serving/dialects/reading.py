@@ -99,11 +99,7 @@ def read_writing(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 def read_translation(inputs: Any, parameters: Mapping[str, Any]) -> Read:
     """A text or several to translate, from the one language that the model reads to the one that it writes."""
-    found: dict[str, Any] = {}
-    if "num_beams" in parameters:
-        found["num_beams"] = read_integer(parameters, "num_beams", 1, 1)
-    if "length_penalty" in parameters:
-        found["length_penalty"] = read_number(parameters, "length_penalty")
+    found = read_beam(parameters)
     several = inputs if isinstance(inputs, list) else [inputs]
     return [{"text": read_text(text, f"input {place}"), **found} for place, text in enumerate(several)], False
 
@@ -163,11 +159,7 @@ def read_making(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 def read_bootstrapped(inputs: Any, parameters: Mapping[str, Any]) -> Read:
     """An image to write of, texts to embed, or an image with a text that may be of it."""
-    found: dict[str, Any] = {}
-    if "num_beams" in parameters:
-        found["num_beams"] = read_integer(parameters, "num_beams", 1, 1)
-    if "length_penalty" in parameters:
-        found["length_penalty"] = read_number(parameters, "length_penalty")
+    found = read_beam(parameters)
     if isinstance(inputs, dict):
         if not inputs or inputs.keys() - {"image", "text"} or "image" not in inputs:
             raise UsageError('"inputs" must be a text, a list of texts, or an object with "image" and perhaps "text"')
@@ -175,6 +167,21 @@ def read_bootstrapped(inputs: Any, parameters: Mapping[str, Any]) -> Read:
         return [{**read_image(inputs["image"]), **text}], True
     several = inputs if isinstance(inputs, list) else [inputs]
     return [{"text": read_text(text, f"input {place}")} for place, text in enumerate(several)], inputs is not several
+
+
+def read_captioning(inputs: Any, parameters: Mapping[str, Any]) -> Read:
+    """One image."""
+    return [{**read_image(inputs), **read_beam(parameters)}], False
+
+
+def read_beam(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """How a text is searched for."""
+    found: dict[str, Any] = {}
+    if "num_beams" in parameters:
+        found["num_beams"] = read_integer(parameters, "num_beams", 1, 1)
+    if "length_penalty" in parameters:
+        found["length_penalty"] = read_number(parameters, "length_penalty")
+    return found
 
 
 def read_contrastive(inputs: Any, parameters: Mapping[str, Any]) -> Read:

@@ -68,7 +68,10 @@ def build(name: str, *, seed: int = 0, num_samples: int = 8) -> Subject:
 def only(subject: Subject, phase: str) -> Iterator[nn.Module]:
     """The module of a phase, with gradients for it alone, as an engine sets them."""
     trained = subject.modules[subject.task.trainable(phase)]
-    subject.model.requires_grad_(False)
-    trained.requires_grad_(True)
+    before = {parameter: parameter.requires_grad for parameter in subject.model.parameters()}
+    own = set(trained.parameters())
+    for parameter, learns in before.items():
+        parameter.requires_grad_(learns and parameter in own)
     yield trained
-    subject.model.requires_grad_(True)
+    for parameter, learns in before.items():
+        parameter.requires_grad_(learns)

@@ -23,7 +23,7 @@ def _digest(rank: int, world_size: int, name: str, strategy: str) -> str:
     task = subject.task
     phases = []
     for phase in task.phases:
-        parameters = list(subject.modules[task.trainable(phase)].parameters())
+        parameters = [p for p in subject.modules[task.trainable(phase)].parameters() if p.requires_grad]
         optimizer = torch.optim.Adam([{"params": parameters, "base_lr": 1e-3}], 1e-3)
         phases.append(Phase(phase, task.trainable(phase), optimizer, lambda step: 1.0))
     engine = build_engine(
