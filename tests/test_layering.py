@@ -44,7 +44,8 @@ FORBIDDEN = {
     "dlsvc.store": ("dlsvc.train", "dlsvc.engine"),
     "serving": ("dlsvc.train", "dlsvc.engine", "dlsvc.optim", "dlsvc.tune"),
 }
-COMPOSITES = {"segnet", "srgan", "clip", "blip", "blip2", "llava", "latent_diffusion", "temporal_segment"}
+COMPOSITES = {"segnet", "srgan", "latent_diffusion", "temporal_segment"}
+COMPOSITES |= {"clip", "blip", "blip2", "blip2_qformer", "llava"}
 RAY = (
     "dlsvc/data/feed_stream.py",
     "dlsvc/train/launch.py",

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dlsvc.errors import DataError, NotFound, Refused, UsageError
 from dlsvc.registry import REQUIRED, Argument, resolve
-from dlsvc.store import language_configs
+from dlsvc.store import language_configs, multimodal_configs
 from dlsvc.store.keymaps import Tensors, export_weights, import_weights
 from dlsvc.store.widths import Args, our_width, require, transformers_width
 
@@ -46,6 +46,8 @@ def export_directory(
     whole = complete_arguments(model, args)
     if layout == "transformers/clip":
         whole, weights = _with_readable_eos(whole, weights)
+    if layout == "transformers/llava":
+        whole, weights = multimodal_configs.with_image_token(whole, weights)
     config = _EXPORTS[layout](whole, classes)
     tensors = export_weights(layout, weights)
     if target.exists() and any(target.iterdir()):
@@ -277,10 +279,12 @@ _EXPORTS: dict[str, Callable[[Args, Sequence[str]], dict[str, Any]]] = {
     "transformers/clip": _export_transformers_clip,
     "timm/vit": _export_timm_vit,
     **language_configs.EXPORTS,
+    **multimodal_configs.EXPORTS,
 }
 _IMPORTS: dict[str, Callable[[Args], dict[str, Any]]] = {
     "transformers/vit": _import_transformers_vit,
     "transformers/clip": _import_transformers_clip,
     "timm/vit": _import_timm_vit,
     **language_configs.IMPORTS,
+    **multimodal_configs.IMPORTS,
 }

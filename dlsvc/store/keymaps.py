@@ -59,7 +59,8 @@ def export_weights(layout: str, state: Mapping[str, Tensor]) -> Tensors:
             ).contiguous()
         elif not rule.is_optional:
             missing += lacking
-    _refuse(layout, "the model", missing, sorted(set(state) - used))
+    left_over = sorted(name for name in set(state) - used if not _matches(name, chosen.left_out))
+    _refuse(layout, "the model", missing, left_over)
     return found
 
 

@@ -17,8 +17,8 @@ def initialise(model: nn.Module, init_from: Mapping[str, str], home: str) -> Non
     """Copy parameters matched by each glob from its bundle.
 
     `{"vision_encoder.*": "vit@best"}`: the part of the glob before its last dot is this model's prefix; the bundle's
-    names follow it, or are the same whole names. A glob that matches nothing, a name the bundle lacks and a shape that
-    differs are errors.
+    names are the same whole names, or what is left when some of the prefix is cut off. A glob that matches nothing, a
+    name that the bundle lacks and a shape that differs are errors.
     """
     store = ModelStore(Path(home))
     own = dict(model.state_dict())
@@ -40,11 +40,13 @@ def _beginnings(names: Iterable[str]) -> str:
 
 
 def _source(name: str, prefix: str, given: Mapping[str, Tensor], target: Tensor, reference: str) -> Tensor:
-    inner = name.removeprefix(f"{prefix}.") if prefix and "*" not in prefix else name
-    found = next((given[key] for key in (name, inner) if key in given), None)
+    parts = prefix.split(".") if prefix and "*" not in prefix else []
+    names = [name.removeprefix(".".join([*parts[:count], ""])) for count in range(len(parts) + 1)]
+    found = next((given[key] for key in names if key in given), None)
     if found is None:
         raise UsageError(
-            f"init_from: {reference} has no parameter {inner!r} for {name!r}; it has {', '.join(sorted(given)[:8])} ..."
+            f"init_from: {reference} has no parameter {names[-1]!r} for {name!r}; "
+            f"it has {', '.join(sorted(given)[:8])} ..."
         )
     if found.shape != target.shape:
         raise UsageError(f"init_from: {name!r} is {tuple(target.shape)} here and {tuple(found.shape)} in {reference}")

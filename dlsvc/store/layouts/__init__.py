@@ -6,7 +6,7 @@ fused tensor), `{n}` where the number of a layer stands.
 
 from __future__ import annotations
 
-from dlsvc.store.layouts import diffusers, efficientnet_pytorch, timm, transformers
+from dlsvc.store.layouts import diffusers, efficientnet_pytorch, multimodal, timm, transformers
 from dlsvc.store.layouts.rule import Layout
 
 LAYOUTS: dict[str, Layout] = {
@@ -15,6 +15,10 @@ LAYOUTS: dict[str, Layout] = {
     "transformers/bert": transformers.BERT,
     "transformers/gpt2": transformers.GPT2,
     "transformers/llama": transformers.LLAMA,
+    "transformers/llava": multimodal.LLAVA,
+    "transformers/blip": multimodal.BLIP,
+    "transformers-retrieval/blip": multimodal.BLIP_RETRIEVAL,
+    "transformers/blip2_qformer": multimodal.BLIP2_QFORMER,
     "timm/vit": timm.VIT,
     "timm/vgg16": timm.VGG,
     "timm/resnet34": timm.RESNET,

@@ -29,12 +29,13 @@ class Rule:
 @dataclass(frozen=True)
 class Layout:
     """The rules of a layout. `prefix` may be missing from all names on disk; names that match `ignored` hold
-    nothing of the model.
+    nothing of the model, and ours that match `left_out` have no place there.
     """
 
     rules: tuple[Rule, ...]
     prefix: str = ""
     ignored: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 def pair(theirs: str, ours: str) -> tuple[Rule, Rule]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dlsvc.store.layouts.rule import Layout, Rule, kernel, optional, pair
 
 
-def _clip_blocks(theirs: str, ours: str) -> tuple[Rule, ...]:
+def clip_blocks(theirs: str, ours: str) -> tuple[Rule, ...]:
     """A stack of blocks as transformers' CLIP names them; both towers are alike."""
     return (
         *pair(f"{theirs}.layer_norm1", f"{ours}.norm1"),
@@ -47,11 +47,11 @@ CLIP = Layout(
         Rule("vision_model.embeddings.patch_embedding.weight", ("vision_encoder.patches.weight",)),
         # Misspelt there, and part of the contract.
         *pair("vision_model.pre_layrnorm", "vision_encoder.embedding_norm"),
-        *_clip_blocks("vision_model.encoder.layers.{n}", "vision_encoder.blocks.{n}"),
+        *clip_blocks("vision_model.encoder.layers.{n}", "vision_encoder.blocks.{n}"),
         *pair("vision_model.post_layernorm", "vision_encoder.norm"),
         Rule("text_model.embeddings.token_embedding.weight", ("text_encoder.tokens.weight",)),
         Rule("text_model.embeddings.position_embedding.weight", ("text_encoder.positions",)),
-        *_clip_blocks("text_model.encoder.layers.{n}", "text_encoder.blocks.{n}"),
+        *clip_blocks("text_model.encoder.layers.{n}", "text_encoder.blocks.{n}"),
         *pair("text_model.final_layer_norm", "text_encoder.norm"),
         Rule("visual_projection.weight", ("vision_projection.weight",)),
         Rule("text_projection.weight", ("text_projection.weight",)),
