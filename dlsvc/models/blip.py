@@ -158,6 +158,7 @@ class BLIP(nn.Module):
         attention_mask: Tensor | None = None,
         *,
         draws: tuple[Tensor, Tensor] | None = None,
+        hardness: float = 1.0,
     ) -> dict[str, Tensor]:
         """Embeddings (B, E) of whichever inputs there are, and the scale that makes logits of their products.
 
@@ -175,7 +176,7 @@ class BLIP(nn.Module):
             assert states is not None
             assert tokens is not None
             assert attention_mask is not None
-            texts, images = hard_negatives(found, tokens, draws)
+            texts, images = hard_negatives(found, tokens, draws, hardness)
             rows = torch.arange(len(tokens), device=tokens.device)
             with_text, with_image = torch.cat([rows, texts, rows]), torch.cat([rows, rows, images])
             matches = self.match(states[with_image], tokens[with_text], attention_mask[with_text])
@@ -226,13 +227,15 @@ class BLIP(nn.Module):
         return logits
 
 
-def hard_negatives(found: Mapping[str, Tensor], tokens: Tensor, draws: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+def hard_negatives(
+    found: Mapping[str, Tensor], tokens: Tensor, draws: tuple[Tensor, Tensor], hardness: float
+) -> tuple[Tensor, Tensor]:
     """For each image another one's text, and for each text another one's image, (B,) each: likelier the more alike they
-    are by their embeddings. What has the same text is no negative, unless nothing else is there.
+    are by their embeddings, by their logits times `hardness`. What has the same text is no negative, unless nothing else is there.
     """
     with torch.no_grad():
         products = found["image_embeds"] @ found["text_embeds"].T  # (B, B), or (B, Q, B) of several of an image
-        logits = found["logit_scale"] * (products if products.dim() == 2 else products.amax(1))
+        logits = hardness * found["logit_scale"] * (products if products.dim() == 2 else products.amax(1))
         same = (tokens[:, None] == tokens[None]).all(-1)
         texts = _drawn(logits.masked_fill(same, -torch.inf), draws[0])
         images = _drawn(logits.T.masked_fill(same, -torch.inf), draws[1])

@@ -126,6 +126,7 @@ class BLIP2QFormer(nn.Module):
         attention_mask: Tensor | None = None,
         *,
         draws: tuple[Tensor, Tensor] | None = None,
+        hardness: float = 1.0,
     ) -> dict[str, Tensor]:
         """As BLIP's, but for `image_embeds`, (B, Q, E)."""
         found = {"logit_scale": self.logit_scale.float().exp().clamp(max=_MAX_LOGIT_SCALE)[0]}  # 0-d
@@ -139,7 +140,7 @@ class BLIP2QFormer(nn.Module):
             assert states is not None
             assert tokens is not None
             assert attention_mask is not None
-            texts, images = hard_negatives(found, tokens, draws)
+            texts, images = hard_negatives(found, tokens, draws, hardness)
             rows = torch.arange(len(tokens), device=tokens.device)
             with_text, with_image = torch.cat([rows, texts, rows]), torch.cat([rows, rows, images])
             matches = self.match(states[with_image], tokens[with_text], attention_mask[with_text])

@@ -31,7 +31,8 @@ _PAIRS = 3
 )
 class Bootstrapped(Task):
     """Contrast over the whole global batch, matching against hard negatives of the own atom, and captioning (Li et al.
-    2022, section 3.2), each of weight 1. The paper's queue of a momentum encoder makes up for small batches; here the
+    2022, section 3.2), each of weight 1. Negatives are the likelier the more alike they are, by their logits times
+    `hardness`: at 0 all are alike, which is what a young model can learn from. The paper's queue of a momentum encoder makes up for small batches; here the
     batch is as large as the spec says, and no sample is compared with what an older model made of others.
 
     Metrics: chrf and bleu of captions, written with `num_beams`, of the first `scored` samples (null: all); recalls of
@@ -41,13 +42,17 @@ class Bootstrapped(Task):
     def __init__(
         self,
         *,
+        hardness: float = 1.0,
         label_smoothing: float = 0.1,
         num_beams: int = 3,
         length_penalty: float = 1.0,
         scored: int | None = None,
     ) -> None:
-        if not 0 <= label_smoothing < 1:
-            raise UsageError(f"label_smoothing must be in [0, 1), not {label_smoothing}")
+        if not 0 <= label_smoothing < 1 or hardness < 0:
+            raise UsageError(
+                f"label_smoothing must be in [0, 1) and hardness at least 0, not {label_smoothing} and {hardness}"
+            )
+        self.hardness = hardness
         self.label_smoothing = label_smoothing
         self.captioner = Captioner(num_beams, length_penalty, scored)
 
@@ -63,10 +68,15 @@ class Bootstrapped(Task):
         """Embeddings (B, E), the scale, and of each sample its losses and how many of its matches are right, (B, 1)."""
         tokens, keep = batch["tokens"], batch["attention_mask"]
         draws = sample_uniform(batch, "negative-text"), sample_uniform(batch, "negative-image")
-        found: dict[str, Tensor] = modules["model"](batch["image"], tokens, keep, draws=draws)
-        losses, _, _ = token_losses(found.pop("caption_logits"), tokens[:, 1:], keep[:, 1:], self.label_smoothing)
+        found: dict[str, Tensor] = modules["model"](batch["image"], tokens, keep, draws=draws, hardness=self.hardness)
+        losses, counted, _ = token_losses(found.pop("caption_logits"), tokens[:, 1:], keep[:, 1:], self.label_smoothing)
         matched, right = _matches(found.pop("match_logits"))
-        return {**found, "caption_loss": losses.mean(1, keepdim=True), "match_loss": matched, "match_right": right}
+        return {
+            **found,
+            "caption_loss": losses.sum(1, keepdim=True) / counted.sum(1, keepdim=True),
+            "match_loss": matched,
+            "match_right": right,
+        }
 
     def coupled_losses(self, features: dict[str, Tensor]) -> tuple[Losses, Report]:
         losses, report = contrast(features)
