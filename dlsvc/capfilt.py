@@ -23,7 +23,7 @@ from dlsvc.augment import keys
 from dlsvc.data.codecs import encode_png
 from dlsvc.data.preprocess import Preprocess
 from dlsvc.data.progress import Say, silent
-from dlsvc.data.source import Source, open_source
+from dlsvc.data.source import open_source
 from dlsvc.data.table import Table, chunks
 from dlsvc.data.tensors import to_tensors
 from dlsvc.errors import DataError, Refused, UsageError

@@ -231,7 +231,8 @@ def hard_negatives(
     found: Mapping[str, Tensor], tokens: Tensor, draws: tuple[Tensor, Tensor], hardness: float
 ) -> tuple[Tensor, Tensor]:
     """For each image another one's text, and for each text another one's image, (B,) each: likelier the more alike they
-    are by their embeddings, by their logits times `hardness`. What has the same text is no negative, unless nothing else is there.
+    are by their embeddings, by their logits times `hardness`. What has the same text is no negative, unless nothing
+    else is there.
     """
     with torch.no_grad():
         products = found["image_embeds"] @ found["text_embeds"].T  # (B, B), or (B, Q, B) of several of an image

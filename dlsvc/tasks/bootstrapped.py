@@ -32,8 +32,9 @@ _PAIRS = 3
 class Bootstrapped(Task):
     """Contrast over the whole global batch, matching against hard negatives of the own atom, and captioning (Li et al.
     2022, section 3.2), each of weight 1. Negatives are the likelier the more alike they are, by their logits times
-    `hardness`: at 0 all are alike, which is what a young model can learn from. The paper's queue of a momentum encoder makes up for small batches; here the
-    batch is as large as the spec says, and no sample is compared with what an older model made of others.
+    `hardness`: at 0 all are alike, which is what a young model can learn from. The paper's queue of a momentum encoder
+    makes up for small batches; here the batch is as large as the spec says, and no sample is compared with what an
+    older model made of others.
 
     Metrics: chrf and bleu of captions, written with `num_beams`, of the first `scored` samples (null: all); recalls of
     each image's and each text's partner in the split; perplexity of captions.
