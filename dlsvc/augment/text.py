@@ -165,6 +165,27 @@ class Shuffle(_ByWords):
         return " ".join(words)
 
 
+@register_augmentation("keywords", modality="text")
+@dataclass(frozen=True)
+class Keywords(_ByWords):
+    """Puts some of a text's own words before it, each with probability `alpha`, in any order: a language model learns
+    to follow what it is told (as by the control codes of Keskar et al. 2019).
+    """
+
+    alpha: float = 0.5
+    p: float = 0.8
+
+    name = "keywords"
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    def change(self, text: str, draws: _Draws) -> str:
+        words = text.split()
+        told = [word for word, draw in zip(words, draws.uniform(len(words)), strict=True) if draw < self.alpha]
+        return " ".join([*(told[place] for place in draws.order(len(told))), text]) if told else text
+
+
 @register_augmentation("back-translation", modality="text")
 @dataclass(frozen=True)
 class BackTranslation(_Resourceful):

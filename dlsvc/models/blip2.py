@@ -63,12 +63,15 @@ class PromptedLlama(Llama):
         positions: Tensor | None = None,
         memories: list[tuple[Memory, Memory]] | None = None,
     ) -> Tensor:
-        """Logits of the token after each, (B, T, V), what was told being (B, Q, D)."""
-        words = self.tokens(tokens)
-        x = words if told is None else torch.cat([told.to(words.dtype), words], dim=1)
-        if attention_mask is not None and told is not None:
-            ones = attention_mask.new_ones(told.shape[:2])
-            attention_mask = torch.cat([ones, attention_mask], dim=1)
+        """Logits of the token after each, (B, T, V). What is told, (B, Q, D), stands after the token that begins a
+        text, as what is written before it does.
+        """
+        x = self.tokens(tokens)
+        if told is not None:
+            x = torch.cat([x[:, :1], told.to(x.dtype), x[:, 1:]], dim=1)
+            if attention_mask is not None:
+                ones = attention_mask.new_ones(told.shape[:2])
+                attention_mask = torch.cat([attention_mask[:, :1], ones, attention_mask[:, 1:]], dim=1)
         found = super().forward(None, attention_mask, positions=positions, memories=memories, embeddings=x)
         return found[:, -tokens.shape[1] :]
 

@@ -386,6 +386,11 @@ def is_swapped(words: list[str]) -> bool:
     return sorted(words) == sorted(WORDS) and 0 <= apart <= 4
 
 
+def is_told(words: list[str]) -> bool:
+    told = words[: len(words) - len(WORDS)]
+    return words[len(told) :] == WORDS and set(told) <= set(WORDS) and len(set(told)) == len(told)
+
+
 def model_case(by: str, operation: Any, wanted: Callable[[str], str]) -> Case:
     """With models that say what they were asked, which stand for published ones."""
 
@@ -497,6 +502,7 @@ CASES: dict[str, Case] = {
     "insertion": text_case("Wei and Zou 2019, insertion", text.RandomInsertion(0.23), is_inserted),
     "deletion": text_case("Wei and Zou 2019, deletion", text.RandomDeletion(0.3), is_deleted),
     "shuffle": text_case("Wei and Zou 2019, swap", text.Shuffle(0.23), is_swapped),
+    "keywords": text_case("some words, then the text", text.Keywords(0.5, p=1), is_told),
     "back-translation": model_case(
         "one model's answer to another's", text.BackTranslation("en-fr", "fr-en", p=1), lambda t: f"fr-en(en-fr({t}))"
     ),

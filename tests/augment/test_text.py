@@ -103,7 +103,7 @@ def test_missing_resource_says_what_to_do(augmentation: Any) -> None:
 
 
 def test_every_augmentation_of_the_course_is_there() -> None:
-    text = {"synonyms", "insertion", "deletion", "shuffle", "back-translation", "generation"}
+    text = {"synonyms", "insertion", "deletion", "shuffle", "keywords", "back-translation", "generation"}
     assert {name for name, entry in entries().items() if entry.modality == "text"} == text
     assert [one.name for one in resolve("synonyms").parameters] == ["alpha", "p"]
     with pytest.raises(UsageError, match="deletion: alpha must be in"):
