@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from dlsvc import __version__
-from dlsvc.cli_ask import neighbors, predict
+from dlsvc.cli_ask import capfilt, neighbors, predict
 from dlsvc.cli_store import models, runs
 from dlsvc.data.progress import say
 from dlsvc.terminal import Shell, address_option, answer, blocks, json_option, prepare, table
@@ -190,6 +190,21 @@ def data_index(source: str, kind: str, columns: tuple[str, ...], as_json: bool) 
     answer(found, as_json, blocks(found))
 
 
+@data.command("swap")
+@click.argument("source", metavar="NAME|PATH")
+@click.argument("target", metavar="FOLDER", type=click.Path(path_type=Path))
+@click.option("--share", type=click.FloatRange(0, 1), default=0.3, show_default=True, help="Of the training texts.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which are drawn by it.")
+@json_option
+def data_swap(source: str, target: Path, share: float, seed: int, as_json: bool) -> None:
+    """Write a data set of images and texts with some texts at other images, as the web has them."""
+    from dlsvc.capfilt import swap_texts
+    from dlsvc.store.home import home
+
+    found = swap_texts(source, target, share, seed, home(), say)
+    answer(found, as_json, blocks(found))
+
+
 def _augmentations(asked: str) -> list[Any]:
     """Those of a spec's file, or of a list in YAML, checked as a spec's are."""
     from dlsvc.spec.load import load_kind
@@ -319,6 +334,7 @@ def doctor(as_json: bool) -> None:
 
 main.add_command(predict)
 main.add_command(neighbors)
+main.add_command(capfilt)
 main.add_command(runs)
 main.add_command(models)
 

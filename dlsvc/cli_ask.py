@@ -1,4 +1,4 @@
-"""The verbs that ask a published model: `dlsvc predict` and `dlsvc neighbors`."""
+"""The verbs that ask a published model: `dlsvc predict`, `dlsvc neighbors` and `dlsvc capfilt`."""
 
 from __future__ import annotations
 
@@ -93,3 +93,24 @@ def neighbors(
     shown = {name: value for name, value in found.items() if name != "neighbors"}
     near = found.get("neighbors", [])
     answer(found, as_json, f"{blocks(shown)}\n{table(near, list(near[0]))}" if near else blocks(shown))
+
+
+@click.command()
+@click.argument("reference", metavar="MODEL")
+@click.argument("source", metavar="NAME|PATH")
+@click.argument("target", metavar="FOLDER", type=click.Path(path_type=Path))
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="A pair stays when MODEL holds it for one with at least this probability.",
+)
+@json_option
+def capfilt(reference: str, source: str, target: Path, threshold: float, as_json: bool) -> None:
+    """Write the pairs of images and texts that a MODEL such as BLIP believes in, and captions of its own."""
+    from dlsvc.capfilt import capfilt as sift
+    from dlsvc.store.home import home
+
+    found = sift(reference, source, target, home(), threshold=threshold, say=say)
+    answer(found, as_json, blocks(found))

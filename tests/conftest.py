@@ -45,5 +45,5 @@ def ray_cluster(home: Path) -> Iterator[None]:
     """Ray with more logical CPUs than cores, shared by every test that needs it."""
     from dlsvc.cluster import cluster
 
-    with cluster(None, cpus=12):
+    with cluster(None, cpus=14):
         yield

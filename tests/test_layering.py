@@ -31,7 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("dlsvc.engine",),
     ("dlsvc.store",),
     ("dlsvc.train",),
-    ("dlsvc.neighbors",),
+    ("dlsvc.neighbors", "dlsvc.capfilt"),
     ("dlsvc.tune",),
     ("serving",),
     ("dlsvc.doctor", "dlsvc.terminal"),

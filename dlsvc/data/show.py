@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dlsvc.data import convert
-from dlsvc.data.catalog import CatalogEntry, entries, entry, trained_weights
+from dlsvc.data.catalog import CatalogEntry, entries, entry, lists, trained_weights
 from dlsvc.data.gallery import column_stats, draw, draw_augmented
 from dlsvc.data.progress import Say, silent
 from dlsvc.data.source import Source, open_catalog, open_source
@@ -23,7 +23,7 @@ def ls(home: Path) -> list[dict[str, Any]]:
 
 def ls_weights(home: Path) -> list[dict[str, Any]]:
     """One row a set of trained weights, and whether it is here."""
-    return [_facts(known) | {"pulled": _is_here(known, home)} for known in trained_weights().values()]
+    return [_facts(known) | {"pulled": _is_here(known, home)} for known in (trained_weights() | lists()).values()]
 
 
 def pull(name: str, home: Path, say: Say = silent) -> dict[str, Any]:
@@ -45,8 +45,8 @@ def describe(
     """A data set's facts and samples per class; with `grid`, its first pictures as a PNG there; with augmentations,
     samples beside what becomes of them; with `stats`, what its columns hold.
     """
-    if name_or_path in trained_weights():
-        weights = trained_weights()[name_or_path]
+    if name_or_path in trained_weights() | lists():
+        weights = entry(name_or_path)
         return _facts(weights) | {"pulled": _is_here(weights, home)}
     known = entries().get(name_or_path)
     source = open_catalog(known, home, say) if known else _open_path(name_or_path, home)

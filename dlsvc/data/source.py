@@ -77,6 +77,8 @@ def _whole(data: DataSpec, home: Path, say: Say) -> Source:
 
 def open_catalog(entry: CatalogEntry, home: Path, say: Say = silent) -> Source:
     """A data set of the catalog, pulled when it isn't here. Raises UsageError for weights."""
+    if entry.kind == "lists":
+        raise UsageError(f"{entry.name} is what words are measured by, not data to train on")
     if entry.kind == "weights":
         raise UsageError(f"{entry.name} is a trained model's weights, not data to train on; init_from takes weights")
     folder = pull(entry, home, say)

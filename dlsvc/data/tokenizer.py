@@ -75,7 +75,11 @@ class WordTokenizer:
         return self.separator.join(map(self.token, self.special.until_end(ids)))
 
     def token(self, number: int) -> str:
-        return self.words[number - len(SPECIAL)] if number >= len(SPECIAL) else SPECIAL[number]
+        place = number - len(SPECIAL)
+        if place < 0:
+            return SPECIAL[number]
+        # A model may have room for more tokens than there are words.
+        return self.words[place] if place < len(self.words) else SPECIAL[UNK_ID]
 
     def to_json(self) -> dict[str, Any]:
         return {"name": self.name, "words": list(self.words)}

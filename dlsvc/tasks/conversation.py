@@ -28,6 +28,11 @@ class Conversation(LanguageModeling):
     how often greedy writing gives them word for word), perplexity and token_accuracy of the answers.
     """
 
+    def __init__(
+        self, *, max_new_tokens: int = 64, temperature: float = 0.0, top_k: int = 0, top_p: float = 1.0
+    ) -> None:
+        super().__init__(max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p)
+
     def modules(self, model: nn.Module) -> dict[str, nn.Module]:
         return {name: model.get_submodule(name) for name in ("vision_encoder", "assistant")}
 

@@ -6,6 +6,7 @@ nothing else of ours.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -388,7 +389,7 @@ def is_swapped(words: list[str]) -> bool:
 
 def is_told(words: list[str]) -> bool:
     told = words[: len(words) - len(WORDS)]
-    return words[len(told) :] == WORDS and set(told) <= set(WORDS) and len(set(told)) == len(told)
+    return words[len(told) :] == WORDS and Counter(told) <= Counter(WORDS)
 
 
 def model_case(by: str, operation: Any, wanted: Callable[[str], str]) -> Case:

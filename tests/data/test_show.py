@@ -25,8 +25,8 @@ def test_ls_tells_what_is_here(tmp_path: Path) -> None:
 
 def test_weights_stand_beside_the_sets(tmp_path: Path) -> None:
     listed = {row["name"]: row for row in show.ls_weights(tmp_path)}
-    assert {"minilm", "efficientnet-lite0"} == set(listed)
-    assert {row["kind"] for row in listed.values()} == {"weights"}
+    kinds = {name: row["kind"] for name, row in listed.items()}
+    assert kinds == {"minilm": "weights", "efficientnet-lite0": "weights", "word-lists": "lists"}
     assert show.describe("minilm", tmp_path) == listed["minilm"]
 
 

@@ -132,6 +132,52 @@ _SPECS: dict[str, dict[str, Any]] = {
             "text": {"tokenizer": "wordpiece", "vocab_size": 300, "max_seq_len": 16},
         },
     },
+    "chat": {
+        "model": {
+            "name": "llava",
+            "args": {
+                "vision": {"image_size": 16, "patch_size": 8, "d_model": 16, "num_layers": 2, "num_heads": 2},
+                "language": {
+                    "vocab_size": 64,
+                    "max_seq_len": 40,
+                    "d_model": 16,
+                    "num_layers": 2,
+                    "num_heads": 2,
+                    "hidden_dim": 32,
+                },
+            },
+        },
+        "task": {"args": {"max_new_tokens": 4}},
+        "data": {
+            "source": "easy-vqa",
+            "limit": 200,
+            "image": {"size": 16, "channels": 3},
+            "text": {
+                "chat": True,
+                "column": "question",
+                "target": "answer",
+                "vocab_size": 64,
+                "max_seq_len": 40,
+                "image_tokens": 4,
+            },
+        },
+    },
+    "captions": {
+        "model": {
+            "name": "blip",
+            "args": {
+                "embed_dim": 8,
+                "vision": {"image_size": 16, "patch_size": 8, "d_model": 16, "num_layers": 1, "num_heads": 2},
+                "text": {"vocab_size": 64, "max_seq_len": 8, "d_model": 16, "num_layers": 1, "num_heads": 2},
+            },
+        },
+        "data": {
+            "source": "emoji",
+            "limit": 200,
+            "image": {"size": 16, "channels": 3},
+            "text": {"vocab_size": 64, "max_seq_len": 8},
+        },
+    },
     "glosses": {
         "model": {"name": "text_classifier", "args": {"d_model": 16, "num_layers": 1, "num_classes": 4}},
         "data": {"source": "wordnet", "limit": 400, "text": {"tokenizer": "word"}},

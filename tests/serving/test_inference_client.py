@@ -60,6 +60,20 @@ def test_text_generation(client: Client, predictors: dict[str, Predictor]) -> No
     assert model.text_generation("She was", return_full_text=True).startswith("She was")
 
 
+def test_visual_question_answering(client: Client, predictors: dict[str, Predictor]) -> None:
+    (found,) = _model(client, "chat").visual_question_answering(picture(0, 3), "is it red?")
+    (expected,) = predictors["chat"].predict([{"image": picture(0, 3), "text": "is it red?"}])
+    assert found.answer == expected["text"].strip()
+
+
+def test_image_to_text(client: Client, predictors: dict[str, Predictor]) -> None:
+    found = _model(client, "captions").image_to_text(picture(0, 3))
+    assert found.generated_text == predictors["captions"].predict([{"image": picture(0, 3)}])[0]["text"]
+    vector = _model(client, "captions").feature_extraction("an emoji of a cat")
+    (expected,) = predictors["captions"].predict([{"text": "an emoji of a cat"}])
+    assert np.array_equal(vector, expected["embedding"])
+
+
 def test_translation(client: Client, predictors: dict[str, Predictor]) -> None:
     found = _model(client, "french").translation("open the file").translation_text
     assert found == predictors["french"].predict([{"text": "open the file"}])[0]["text"]

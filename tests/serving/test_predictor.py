@@ -37,6 +37,15 @@ def _inputs(name: str, count: int) -> list[dict[str, Any]]:
         ],
         "french": [lambda seed: {"text": f"open {'the ' * (seed % 4)}file"}, lambda seed: {"text": "", "num_beams": 2}],
         "hidden": [lambda seed: {"text": f"a {'very ' * seed}large cat"}, lambda seed: {"text": "a <mask> cat"}],
+        "chat": [
+            lambda seed: {"text": f"is it {'very ' * (seed % 3)}red?", "image": picture(seed, 3)},
+            lambda seed: {"text": "what is it?", "seed": seed, "temperature": 1.0},
+        ],
+        "captions": [
+            lambda seed: {"image": picture(seed, 3)},
+            lambda seed: {"text": f"an emoji of {'a ' * (seed % 3)}cat"},
+            lambda seed: {"text": "an emoji of a cat", "image": picture(seed, 3)},
+        ],
         "glosses": [lambda seed: {"text": f"a {'very ' * seed}large cat"}],
     }
     return [kinds[name][place % len(kinds[name])](place) for place in range(count)]
@@ -44,7 +53,7 @@ def _inputs(name: str, count: int) -> list[dict[str, Any]]:
 
 NAMES = (
     *("lenet5", "vae", "gan", "ddpm", "prompted", "clip", "iris", "speech", "glosses"),
-    *("film", "watch", "novel", "french", "hidden"),
+    *("film", "watch", "novel", "french", "hidden", "chat", "captions"),
 )
 
 
@@ -127,6 +136,26 @@ def test_a_film_that_is_none_is_named(predictors: dict[str, Predictor]) -> None:
 def test_a_text_too_long_to_go_on_from_is_named(predictors: dict[str, Predictor]) -> None:
     with pytest.raises(DataError, match="input 1, text: .* tokens, its ends included, and the model reads at most 24"):
         predictors["novel"].predict([{"text": "She"}, {"text": "She was very tired. " * 9}])
+
+
+def test_turns_of_a_conversation(predictors: dict[str, Predictor]) -> None:
+    turns = [
+        {"from": "human", "value": "is it red?"},
+        {"from": "gpt", "value": "yes"},
+        {"from": "human", "value": "is it a circle?"},
+    ]
+    (found,) = predictors["chat"].predict([{"image": picture(0, 3), "text": turns}])
+    assert isinstance(found["text"], str)
+    for wrong, message in (
+        (turns[:2], "human first and last"),
+        (turns[1:], "human first and last"),
+        ([{"role": "user"}], "a list of turns, each"),
+        ("<image> <image>", "<image> stands 2 times in it, and it comes with 1 images"),
+    ):
+        with pytest.raises(DataError, match=f"input 0, text: .*{message}"):
+            predictors["chat"].predict([{"image": picture(0, 3), "text": wrong}])
+    with pytest.raises(DataError, match="comes with 0 images"):
+        predictors["chat"].predict([{"text": "<image> is it red?"}])
 
 
 def test_a_seed_decides_what_is_drawn(predictors: dict[str, Predictor]) -> None:

@@ -8,7 +8,8 @@ from dlsvc.data.catalog import basics, language, multimodal, signals, vision, we
 from dlsvc.data.catalog.facts import AS_OFFERED, CatalogEntry, Modality, Package
 from dlsvc.errors import NotFound, did_you_mean
 
-__all__ = ["AS_OFFERED", "CatalogEntry", "Modality", "Package", "entries", "entry", "held_out", "trained_weights"]
+__all__ = ["AS_OFFERED", "CatalogEntry", "Modality", "Package", "entries", "entry", "held_out"]
+__all__ += ["lists", "trained_weights"]
 
 
 def entries() -> dict[str, CatalogEntry]:
@@ -22,9 +23,14 @@ def trained_weights() -> dict[str, CatalogEntry]:
     return {entry.name: entry for entry in weights.ENTRIES}
 
 
+def lists() -> dict[str, CatalogEntry]:
+    """What vectors of words are measured by; `kind` is "lists"."""
+    return {entry.name: entry for entry in weights.LISTS}
+
+
 def entry(name: str) -> CatalogEntry:
     """The data set or the weights of this name. Raises NotFound with a near name."""
-    known = entries() | trained_weights()
+    known = entries() | trained_weights() | lists()
     if name not in known:
         raise NotFound(f"no data set is called {name!r}{did_you_mean(name, known)}")
     return known[name]

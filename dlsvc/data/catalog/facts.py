@@ -61,7 +61,8 @@ class Package:
 
 @dataclass(frozen=True)
 class CatalogEntry:
-    """A data set, or with `kind="weights"` files of a trained model, which are pulled and not converted.
+    """A data set, or files that are pulled and not converted: with `kind="weights"` those of a trained model, with
+    "lists" what words are measured by.
 
     `counts` are exact, unless a package is taken in the version on offer. `mean` and `std` are per channel, of pixels
     in [0, 1]. `features` name the columns of a table, or the channels of a series. `length` is the number of steps of
@@ -74,7 +75,7 @@ class CatalogEntry:
     attribution: str
     version: str
     modality: Modality = "image"
-    kind: Literal["data", "weights"] = "data"
+    kind: Literal["data", "weights", "lists"] = "data"
     classes: tuple[str, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
     split_rule: str = ""

@@ -1,4 +1,6 @@
-"""Trained weights that packages ship, as their authors published them."""
+"""Files that packages ship and that are kept as their authors published them: trained weights, and lists to measure
+by.
+"""
 
 from __future__ import annotations
 
@@ -59,4 +61,31 @@ EFFICIENTNET_LITE0 = CatalogEntry(
     ),
 )
 
+_LISTS = "gensim/test/test_data"
+
+WORD_LISTS = CatalogEntry(
+    name="word-lists",
+    kind="lists",
+    modality="text",
+    title="Word similarities that people judged (WordSim-353, SimLex-999) and Google's analogies",
+    licence="as their authors published them, for research; the package LGPL-2.1",
+    attribution="WordSim-353, Finkelstein et al. (2002); SimLex-999, Hill, Reichart and Korhonen (2015); analogies, "
+    "Mikolov et al. (2013); in the package gensim, Radim Řehůřek",
+    version="4.4.0",
+    packages=(
+        Package(
+            "pip",
+            "gensim",
+            "4.4.0",
+            nbytes=27809988,
+            members={
+                f"{_LISTS}/questions-words.txt": "8c29b3332afc46f3fb8be04cb5297bf96f39aa7131272dff57869b4485b22a36",
+                f"{_LISTS}/simlex999.txt": "d5e0501971478a511430ee880bd0121e94ac701ba86d90544d83e6d2ba3db05d",
+                f"{_LISTS}/wordsim353.tsv": "f92a022fc2537793a15bc3a8c162ebcd74990e033a228bb6388cb71e4c0b1e1d",
+            },
+        ),
+    ),
+)
+
 ENTRIES = (MINILM, EFFICIENTNET_LITE0)
+LISTS = (WORD_LISTS,)

@@ -54,7 +54,7 @@ def pull(entry: CatalogEntry, home: Path, say: Say = silent) -> Path:
 
 def _fill(entry: CatalogEntry, home: Path, part: Path, say: Say) -> None:
     paths = _fetch_all(entry, home, say)
-    facts = _keep_files(entry, paths, part) if entry.kind == "weights" else _tables(entry, paths, part, say)
+    facts = _keep_files(entry, paths, part) if entry.kind != "data" else _tables(entry, paths, part, say)
     meta = {"name": entry.name, "version": entry.version, **facts, "packages": _origins(entry, paths)}
     meta |= {"licence": entry.licence, "attribution": entry.attribution}
     (part / "meta.json").write_text(json.dumps(meta, indent=2))
