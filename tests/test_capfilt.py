@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -32,8 +33,8 @@ def pairs(tmp_path: Path) -> Path:
     return folder
 
 
-def _rows(folder: Path, split: str) -> list[dict[str, object]]:
-    found: list[dict[str, object]] = pq.read_table(folder / f"{split}.parquet").to_pylist()
+def _rows(folder: Path, split: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = pq.read_table(folder / f"{split}.parquet").to_pylist()
     return found
 
 
@@ -58,28 +59,31 @@ def test_swapped_texts_are_others_and_marked(pairs: Path, home: Path, tmp_path: 
 def test_what_the_model_believes_stays(pairs: Path, home: Path, tmp_path: Path) -> None:
     reference = publish("captions", home)
     swap_texts(str(pairs), tmp_path / "noisy", SHARE, 3, home)
-    scores = []
-    for threshold in (0.0, 0.5, 1.0):
-        try:
-            found = capfilt(reference, str(tmp_path / "noisy"), tmp_path / f"{threshold}", home, threshold=threshold)
-        except DataError as error:
-            assert "for a pair at a threshold of" in str(error)
-            continue
-        rows = _rows(tmp_path / f"{threshold}", "train")
-        assert all(row["score"] >= threshold for row in rows)
-        assert found["train"] == len(rows) == found.get("given_kept", 0) + found.get("written_kept", 0)
-        assert found.get("given_kept", 0) + found.get("given_dropped", 0) == COUNT
-        judged = [found.get(f"{kind}_{what}", 0) for kind in ("swapped", "true") for what in ("found", "passed")]
-        assert sum(judged[:2]) == round(SHARE * COUNT)
-        assert sum(judged) == COUNT
-        scores.append((threshold, len(rows)))
-        assert json.loads((tmp_path / f"{threshold}" / "capfilt.json").read_text())["model"] == reference
-        # What it wrote is a data set.
-        source = open_source(DataSpec(source=str(tmp_path / f"{threshold}")), home)
-        assert len(source.table("train")) == len(rows)
-        assert len(source.table("test")) == 10
-    assert scores[0] == (0.0, 2 * COUNT)
-    assert [count for _, count in scores] == sorted((count for _, count in scores), reverse=True)
+    whole = _sifted(reference, tmp_path, 0.0, home)
+    assert len(whole) == 2 * COUNT
+    middle = float(np.median([row["score"] for row in whole]))
+    assert 0 < len(_sifted(reference, tmp_path, middle, home)) < len(whole)
+    with pytest.raises(DataError, match="takes nothing in .* for a pair at a threshold of 1"):
+        capfilt(reference, str(tmp_path / "noisy"), tmp_path / "none", home, threshold=1.0)
+
+
+def _sifted(reference: str, tmp_path: Path, threshold: float, home: Path) -> list[dict[str, Any]]:
+    """What stays at a threshold; the counts that are told must be those of the rows."""
+    target = tmp_path / f"{threshold}"
+    found = capfilt(reference, str(tmp_path / "noisy"), target, home, threshold=threshold)
+    rows = _rows(target, "train")
+    assert all(row["score"] >= threshold for row in rows)
+    assert found["train"] == len(rows) == found.get("given_kept", 0) + found.get("written_kept", 0)
+    assert found.get("given_kept", 0) + found.get("given_dropped", 0) == COUNT
+    judged = [found.get(f"{kind}_{what}", 0) for kind in ("swapped", "true") for what in ("found", "passed")]
+    assert sum(judged[:2]) == round(SHARE * COUNT)
+    assert sum(judged) == COUNT
+    assert json.loads((target / "capfilt.json").read_text())["model"] == reference
+    # What it wrote is a data set.
+    source = open_source(DataSpec(source=str(target)), home)
+    assert len(source.table("train")) == len(rows)
+    assert len(source.table("test")) == 10
+    return rows
 
 
 def test_another_kind_of_model_is_refused(pairs: Path, home: Path, tmp_path: Path) -> None:
