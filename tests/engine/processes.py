@@ -5,12 +5,16 @@ from __future__ import annotations
 import functools
 import multiprocessing
 import os
+import queue
 import socket
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any
 
 import torch
+
+_LONGEST_S = 180
 
 
 def free_port() -> int:
@@ -33,7 +37,7 @@ def run_group(world_size: int, function: Callable[..., Any], *arguments: Any) ->
     for process in processes:
         process.start()
     try:
-        found = dict(answers.get(timeout=180) for _ in processes)
+        found = _collected(processes, answers)
     finally:
         for process in processes:
             process.join(timeout=10)
@@ -41,6 +45,23 @@ def run_group(world_size: int, function: Callable[..., Any], *arguments: Any) ->
     failures = [str(value) for value in found.values() if isinstance(value, RuntimeError)]
     assert not failures, "\n".join(failures)
     return [found[rank] for rank in range(world_size)]
+
+
+def _collected(processes: list[Any], answers: Any) -> dict[int, Any]:
+    """Each rank's answer; of one that was killed, that it was."""
+    found: dict[int, Any] = {}
+    until = time.monotonic() + _LONGEST_S
+    while len(found) < len(processes):
+        try:
+            rank, value = answers.get(timeout=0.5)
+            found[rank] = value
+        except queue.Empty:
+            for rank, process in enumerate(processes):
+                if process.exitcode is not None and process.exitcode < 0:
+                    found.setdefault(rank, RuntimeError(f"rank {rank} was killed by signal {-process.exitcode}"))
+            if time.monotonic() > until:
+                raise
+    return found
 
 
 @functools.cache

@@ -12,14 +12,18 @@ from dlsvc.data.order import Shuffled
 from dlsvc.data.plan import Plan
 from dlsvc.store.checkpoint import BUFFER, WEIGHT, Reader, newest_good
 from dlsvc.store.runs import RunStore
-from tests.train.trials import SYSTEMS, spec_of, train_in_group
+from tests.train.trials import SYSTEMS, killed_in_group, spec_of, train_in_group
 
 STEPS = 12
 
 
 EXACT = [
     pytest.param("lenet5", (1, 2, 3, 4)),
-    *(pytest.param(system, (1, 3)) for system in SYSTEMS if system != "lenet5"),
+    *(
+        pytest.param(system, (1, 3), marks=pytest.mark.slow if system == "llava" else ())
+        for system in SYSTEMS
+        if system != "lenet5"
+    ),
     *(pytest.param(system, (1, 2, 3, 4), marks=pytest.mark.slow) for system in SYSTEMS if system != "lenet5"),
 ]
 
@@ -47,6 +51,24 @@ def test_exact_run_moves_between_numbers_of_workers_mid_epoch(home: Path) -> Non
         last = train_in_group(spec, home, run_name="move", world_size=count, stop_after=stop)
     attempts = RunStore(home).open("move").lines("attempts.jsonl")
     assert [(attempt["world_size"], attempt["start_step"]) for attempt in attempts] == [(1, 0), (3, 15), (2, 30)]
+    assert last["weights_sha256"] == whole["weights_sha256"]
+
+
+# One with two phases, and one whose loss is over the whole batch.
+QUICK_KILL = ("gan", "blip")
+
+
+@pytest.mark.parametrize(
+    "system", [pytest.param(name, marks=() if name in QUICK_KILL else pytest.mark.slow) for name in SYSTEMS]
+)
+def test_killed_in_the_middle_of_a_phase_changes_nothing(system: str, home: Path) -> None:
+    changes = {"budget__steps": STEPS, "checkpoint__every_steps": 5, "strategy": "ddp", "scaling__workers": 2}
+    spec = spec_of(system, **changes)
+    whole = train_in_group(spec, home, run_name=f"left-alone-{system}", world_size=2)
+    said = killed_in_group(spec, home, run_name=f"killed-{system}", world_size=2, step=8)
+    assert "rank 1 was killed by signal 9" in said
+    last = train_in_group(spec, home, run_name=f"killed-{system}", world_size=2)
+    assert [line["start_step"] for line in RunStore(home).open(f"killed-{system}").lines("attempts.jsonl")] == [0, 5]
     assert last["weights_sha256"] == whole["weights_sha256"]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +88,52 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     },
 }
 
+# With a projector and a language model to train over a frozen tower, as in its second stage.
+SYSTEMS["llava"] = {
+    "model": {
+        "name": "llava",
+        "args": {
+            "vision": {"image_size": 16, "patch_size": 8, "d_model": 16, "num_layers": 2, "num_heads": 2},
+            "language": {
+                "vocab_size": 64,
+                "max_seq_len": 24,
+                "d_model": 16,
+                "num_layers": 2,
+                "num_heads": 2,
+                "hidden_dim": 32,
+                "dropout": 0.1,
+            },
+        },
+    },
+    "data": {
+        "source": "easy-vqa",
+        "limit": 1000,
+        "image": {"size": 16, "channels": 3},
+        "text": {
+            "chat": True,
+            "column": "question",
+            "target": "answer",
+            "vocab_size": 64,
+            "max_seq_len": 24,
+            "image_tokens": 4,
+        },
+    },
+    "evaluate": {"split": "left-out", "batch_size": 2000},
+}
+# A loss over the whole batch, with negatives of an atom's own.
+SYSTEMS["blip"] = {
+    "model": {
+        "name": "blip",
+        "args": {
+            "embed_dim": 16,
+            "vision": {"image_size": 32, "patch_size": 8, "d_model": 32, "num_layers": 1, "num_heads": 2},
+            "text": {"vocab_size": 512, "max_seq_len": 16, "d_model": 32, "num_layers": 1, "num_heads": 2},
+        },
+    },
+    "task": {"args": {"scored": 16}},
+    "data": SYSTEMS["clip"]["data"],
+}
+
 
 def spec_of(system: str, **changes: Any) -> TrainSpec:
     """The system's small spec; `changes` are `section__field=value` or `section={...}`."""
@@ -116,6 +164,33 @@ def train_in_group(
     spec, run = open_run(spec, run_name, home)
     job = prepare_job(spec, run, home)
     return dict(run_group(world_size, _member, job, stop_after)[0])
+
+
+def killed_in_group(spec: TrainSpec, home: Path, *, run_name: str, world_size: int, step: int) -> str:
+    """Train until the last rank is killed by SIGKILL in the last phase of a step, its gradients collected and not yet
+    applied; how the group ended.
+    """
+    spec, run = open_run(spec, run_name, home)
+    job = prepare_job(spec, run, home)
+    try:
+        run_group(world_size, _doomed, job, step)
+    except AssertionError as error:
+        return str(error)
+    raise AssertionError("nobody was killed")
+
+
+def _doomed(rank: int, world_size: int, job: Job, step: int) -> dict[str, Any]:
+    from dlsvc.train import loop
+
+    plain = loop.run_phase
+
+    def run_phase(engine: Any, task: Any, atoms: Any, **options: Any) -> None:
+        plain(engine, task, atoms, **options)
+        if rank == world_size - 1 and options["step"] == step and options["phase"] == task.phases[-1]:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    loop.run_phase = run_phase
+    return resident_work(job)
 
 
 def _member(rank: int, world_size: int, job: Job, stop_after: int | None) -> dict[str, Any]:
