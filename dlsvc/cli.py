@@ -190,6 +190,26 @@ def data_index(source: str, kind: str, columns: tuple[str, ...], as_json: bool) 
     answer(found, as_json, blocks(found))
 
 
+@data.command("pairs")
+@click.argument("source", metavar="NAME|PATH")
+@click.argument("target", metavar="FOLDER", type=click.Path(path_type=Path))
+@click.option("--vocab-size", type=click.IntRange(min=2), default=8000, show_default=True, help="Most frequent words.")
+@click.option("--window", type=click.IntRange(min=1), default=8, show_default=True, help="Places to either side.")
+@click.option("--min-count", type=float, default=1.0, show_default=True, help="Rarer pairs are left out.")
+@address_option
+@json_option
+def data_pairs(source: str, target: Path, address: str | None, as_json: bool, **how: Any) -> None:
+    """Count how often words stand near each other in a data set's texts, for GloVe."""
+    prepare(None)
+    from dlsvc.cluster import cluster
+    from dlsvc.data.cooccurrence import count_pairs
+    from dlsvc.store.home import home
+
+    with cluster(address, cpus=2):
+        found = count_pairs(source, target, home(), say=say, **how)
+    answer(found, as_json, blocks(found))
+
+
 @data.command("swap")
 @click.argument("source", metavar="NAME|PATH")
 @click.argument("target", metavar="FOLDER", type=click.Path(path_type=Path))

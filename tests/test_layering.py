@@ -48,6 +48,7 @@ COMPOSITES = {"segnet", "srgan", "latent_diffusion", "temporal_segment"}
 COMPOSITES |= {"clip", "blip", "blip2", "blip2_qformer", "llava"}
 RAY = (
     "dlsvc/data/feed_stream.py",
+    "dlsvc/data/cooccurrence.py",
     "dlsvc/train/launch.py",
     "dlsvc/train/submit.py",
     "dlsvc/cluster.py",

@@ -39,7 +39,7 @@ def build_preprocess(data: DataSpec, source: Source, pipeline: Pipeline | None =
     text = _fit_text(data.text, table, classes, pipeline or Pipeline()) if data.text is not None else None
     return Preprocess(
         image=_image_input(data.image, source) if "image" in table.columns else None,
-        features=_fit_features(table, source.features) if "features" in table.columns else None,
+        features=_fit_features(table, source.features, data.standardise) if "features" in table.columns else None,
         text=text,
         target=_target(data.text, text, table) if data.text and text else None,
         video=video_input(data.video, source) if "video" in table.columns else None,
@@ -73,7 +73,9 @@ def _image_input(asked: ImageSpec | None, source: Source) -> ImageInput:
     return ImageInput(source.image_size, source.channels, source.mean, source.std)
 
 
-def _fit_features(table: Table, names: tuple[str, ...]) -> FeatureInput:
+def _fit_features(table: Table, names: tuple[str, ...], standardise: bool) -> FeatureInput:
+    if not standardise:
+        return FeatureInput(names, (0.0,) * len(names), (1.0,) * len(names))
     total = np.zeros(len(names))
     squares = np.zeros(len(names))
     for ids in chunks(len(table), _CHUNK):

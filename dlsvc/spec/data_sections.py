@@ -208,6 +208,9 @@ class DataSpec(Part):
     image: ImageSpec | None = Field(None, description="null keeps the source's own size and statistics")
     text: TextSpec | None = Field(None, description="null: texts aren't read")
     audio: AudioSpec | None = Field(None, description="null: sounds aren't read")
+    standardise: bool = Field(
+        True, description="columns of features are standardised by the training split; false: as they are"
+    )
     video: VideoSpec | None = Field(None, description="null keeps the source's own length, size and statistics")
     limit: Count | None = Field(
         None,
