@@ -27,8 +27,9 @@ class GloVe(nn.Module):
 
     def forward(self, one: Tensor, other: Tensor) -> Tensor:
         """The logarithm of the count that pairs of words (B,) should have, (B,)."""
-        products: Tensor = (self.words(one) * self.contexts(other)).sum(1)
-        return products + self.word_biases(one)[:, 0] + self.context_biases(other)[:, 0]
+        products = (self.words(one) * self.contexts(other)).sum(1)
+        logs: Tensor = products + self.word_biases(one)[:, 0] + self.context_biases(other)[:, 0]
+        return logs
 
     def encode(self, tokens: Tensor, attention_mask: Tensor) -> Tensor:
         """The mean of a text's words, (B, D), special tokens left out; zero of a text without any."""

@@ -164,6 +164,16 @@ class Task:
         """Named grids for the report: (N, H, W, C) arrays in [0, 1]. None by default."""
         return {}
 
+    def samples(self, modules: Modules, batch: Batch) -> list[dict[str, str | np.ndarray]]:
+        """For the report, what came of single samples, a row each: texts, and images (H, W, C) in [0, 1]. None by
+        default.
+        """
+        return []
+
+    def read(self, rows: Tensor) -> list[str]:
+        """What rows of ids of tokens (B, T) say."""
+        return [self.read_tokens(row.tolist()) for row in rows.cpu()]
+
     def dummy_batch(self, num_samples: int, model_args: Mapping[str, Any]) -> Batch:
         """A batch for a model of these (complete) arguments, made without data from torch's global generator."""
         raise NotImplementedError

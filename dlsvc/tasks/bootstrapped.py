@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -119,6 +120,9 @@ class Bootstrapped(Task):
             match = model.match(states, batch["tokens"], batch["attention_mask"]).float().softmax(1)[:, 1]
             return [{"match": value} for value in match.tolist()]
         return [{"written": row} for row in self.captioner.write_for(model, batch).cpu().numpy()]
+
+    def samples(self, modules: Modules, batch: Batch) -> list[dict[str, str | np.ndarray]]:
+        return self.captioner.samples(self, modules["model"], batch)
 
     def vectors(self, modules: Modules, batch: Batch) -> Tensor:
         """The images' embeddings, or where there are none the texts': both lie in one space."""

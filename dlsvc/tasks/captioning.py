@@ -7,13 +7,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from dlsvc.errors import UsageError
 from dlsvc.generation import beam_search
 from dlsvc.registry import register_task
-from dlsvc.tasks.base import Batch, Losses, Metrics, Modules, Prediction, Report, Setting, Task, dummy_samples
+from dlsvc.tasks.base import (
+    Batch,
+    Losses,
+    Metrics,
+    Modules,
+    Prediction,
+    Report,
+    Setting,
+    Task,
+    as_pictures,
+    dummy_samples,
+    stretched,
+)
 from dlsvc.tasks.language_modeling import dummy_texts, token_losses
 from dlsvc.tasks.translation import MOST_BEAMS, scores
 
@@ -55,6 +68,14 @@ class Captioner:
         penalty = float(batch["length_penalty"][0]) if "length_penalty" in batch else self.length_penalty
         begin, end = batch["ends"].unbind(1)
         return self._write(model, batch["image"], begin, end, model.max_text_len - 1, beams, penalty)
+
+    def samples(self, task: Task, model: Any, batch: Batch) -> list[dict[str, str | np.ndarray]]:
+        """Images with what is written of them and their own texts."""
+        tokens, end = batch["tokens"], batch["attention_mask"].sum(1, keepdim=True) - 1
+        ends = torch.cat([tokens[:, :1], tokens.gather(1, end)], dim=1)
+        written = self.write_for(model, {"image": batch["image"], "ends": ends})
+        columns = as_pictures(stretched(batch["image"])), task.read(written), task.read(tokens)
+        return [{"image": a, "written": b, "text": c} for a, b, c in zip(*columns, strict=True)]
 
     def _write(
         self,
@@ -144,6 +165,9 @@ class Captioning(Task):
         if "ends" not in batch:
             raise UsageError("a captioning model reads an image alone, and writes of it")
         return [{"written": row} for row in self.captioner.write_for(self.model, batch).cpu().numpy()]
+
+    def samples(self, modules: Modules, batch: Batch) -> list[dict[str, str | np.ndarray]]:
+        return self.captioner.samples(self, self.model, batch)
 
     def dummy_batch(self, num_samples: int, model_args: Mapping[str, Any]) -> Batch:
         vision, language = model_args["vision"], model_args["language"]

@@ -6,12 +6,13 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from dlsvc.generation import Sampling
 from dlsvc.registry import register_task
-from dlsvc.tasks.base import Batch, Losses, Metrics, Modules, Prediction, Report, dummy_samples
+from dlsvc.tasks.base import Batch, Losses, Metrics, Modules, Prediction, Report, as_pictures, dummy_samples, stretched
 from dlsvc.tasks.language_modeling import LanguageModeling, token_losses, write_on
 
 
@@ -82,6 +83,20 @@ class Conversation(LanguageModeling):
         longest = assistant.language.max_seq_len
         written = write_on(read, longest, batch, int(asked["max_new_tokens"]), how)
         return [{"written": row} for row in written.cpu().numpy()]
+
+    def samples(self, modules: Modules, batch: Batch) -> list[dict[str, str | np.ndarray]]:
+        """What it answers to the first question of each."""
+        tokens, answer = batch["tokens"].clone(), batch["answer_mask"].int().argmax(1, keepdim=True)
+        end = batch["tokens"].gather(1, batch["attention_mask"].sum(1, keepdim=True) - 1)
+        asked = tokens.scatter(1, answer, end)
+        keep = torch.arange(tokens.shape[1], device=tokens.device) <= answer
+        written = self.predict(modules, {**batch, "tokens": asked, "attention_mask": keep})
+        answers = zip(tokens, batch["answer_mask"], strict=True)
+        wanted = [self.read_tokens(row[is_answer].tolist()) for row, is_answer in answers]
+        questions = [self.read_tokens(row[row >= 0].tolist()) for row in torch.where(keep, asked, end)]
+        texts = [self.read_tokens(row["written"].tolist()) for row in written]
+        columns = as_pictures(stretched(batch["image"])), questions, texts, wanted
+        return [{"image": a, "asked": b, "said": c, "answer": d} for a, b, c, d in zip(*columns, strict=True)]
 
     def dummy_batch(self, num_samples: int, model_args: Mapping[str, Any]) -> Batch:
         """An image, then a question and an answer of different lengths."""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -16,6 +17,9 @@ from dlsvc.registry import register_task
 from dlsvc.tasks.base import Batch, Losses, Metrics, Modules, Prediction, Report, Setting, Task, dummy_samples
 
 MOST_TEMPERATURE = 100.0
+
+# So many tokens of a text are shown to be gone on from.
+_BEGINNING = 8
 
 # Logits (B, T, V) of tokens, what counts of all that was read so far, and positions.
 Reader = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -81,6 +85,19 @@ class LanguageModeling(Task):
         model: Any = modules["model"]
         written = write_on(reading(model), model.max_seq_len, batch, int(asked["max_new_tokens"]), how)
         return [{"written": row} for row in written.cpu().numpy()]
+
+    def samples(self, modules: Modules, batch: Batch) -> list[dict[str, str | np.ndarray]]:
+        """How it goes on from the first tokens of texts that are longer."""
+        long = batch["attention_mask"].sum(1) > _BEGINNING
+        batch = {name: value[long] for name, value in batch.items()}
+        tokens = batch["tokens"][:, : _BEGINNING + 1].clone()
+        if not len(tokens):
+            return []
+        tokens[:, -1:] = batch["tokens"].gather(1, batch["attention_mask"].sum(1, keepdim=True) - 1)
+        asked = {**batch, "tokens": tokens, "attention_mask": torch.ones_like(tokens, dtype=torch.bool)}
+        written = [self.read_tokens(row["written"].tolist()) for row in self.predict(modules, asked)]
+        pairs = zip(self.read(tokens), written, strict=True)
+        return [{"beginning": beginning, "written": text} for beginning, text in pairs]
 
     def dummy_batch(self, num_samples: int, model_args: Mapping[str, Any]) -> Batch:
         tokens, keep = dummy_texts(num_samples, int(model_args["vocab_size"]), int(model_args["max_seq_len"]))

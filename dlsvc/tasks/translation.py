@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -85,6 +86,11 @@ class Translation(Task):
         model: Any = modules["model"]
         written = self._written(modules, batch, model.max_seq_len, beams, penalty)
         return [{"written": row} for row in written.cpu().numpy()]
+
+    def samples(self, modules: Modules, batch: Batch) -> list[dict[str, str | np.ndarray]]:
+        written = [torch.from_numpy(row["written"]) for row in self.predict(modules, batch)]
+        columns = self.read(batch["tokens"]), self.read(torch.stack(written)), self.read(batch["target_tokens"])
+        return [{"source": a, "written": b, "reference": c} for a, b, c in zip(*columns, strict=True)]
 
     def dummy_batch(self, num_samples: int, model_args: Mapping[str, Any]) -> Batch:
         sizes = int(model_args["vocab_size"]), int(model_args["max_seq_len"])

@@ -34,8 +34,11 @@ pre { background: #f4f7fa; padding: 1rem; overflow: auto; font-size: 13px }
 .tile b { display: block; font-size: 1.4rem }
 """
 PICTURES = 64
+SAMPLES = 12
+_CELL = 96
 # Waiting below this share is the jitter of two sides that are equally fast.
 _KEEPS_UP = 0.1
+Row = dict[str, str | np.ndarray]
 _NOT_CURVES = {
     "step",
     "first_step",
@@ -53,7 +56,7 @@ _NOT_CURVES = {
 def write_report(run: Run, result: Mapping[str, Any], home: Path) -> Path:
     """Write the report of a finished run; returns its path."""
     spec = run.read("spec.json")
-    pictures = _pictures(result, home)
+    pictures, samples = _shown(result, home)
     parts = [
         f"<h1>{html.escape(run.name)}</h1><p class=muted>{_line(spec, result)}</p>",
         _tiles(result),
@@ -63,6 +66,7 @@ def write_report(run: Run, result: Mapping[str, Any], home: Path) -> Path:
             f"<h2>{html.escape(name.capitalize())}</h2>{_embedded(_grid(images), name)}"
             for name, images in pictures.items()
         ),
+        _sampled(samples),
         "<h2>Metrics</h2>" + _table(result.get("metrics", {})),
         "<h2>Life of the run</h2>" + _attempts(run),
         f"<h2>Spec</h2><pre>{html.escape(json.dumps(spec, indent=2, sort_keys=True))}</pre>",
@@ -159,33 +163,52 @@ def _curves(run: Run) -> bytes:
     return out.getvalue()
 
 
-def _pictures(result: Mapping[str, Any], home: Path) -> dict[str, np.ndarray]:
-    """What the task wants shown of the first samples of the evaluation split, drawn with the published weights."""
+def _shown(result: Mapping[str, Any], home: Path) -> tuple[dict[str, np.ndarray], list[Row]]:
+    """What the task wants shown of the first samples of the evaluation split, made with the published weights: grids of
+    pictures, and rows of a table.
+    """
     bundle = ModelStore(home).open(str(result["model"]))
     spec: Any = parse(bundle.config["spec"])
     table = open_source(spec.data, home, seed=spec.seed).table(spec.evaluate.split)
     preprocess = Preprocess.from_json(bundle.preprocess)
     _, arrays = next(iter(evaluation_batches(table, preprocess, min(len(table), 512))))
+    spread = evaluation_batches(table, preprocess, SAMPLES, count=SAMPLES)
     task, model = bundle.task(), bundle.model()
+    task.read_tokens = preprocess.read_tokens
+    modules, device = task.modules(model), torch.device("cpu")
     with torch.inference_mode():
-        found = task.pictures(task.modules(model), to_tensors(arrays, torch.device("cpu")))
-    return {name: images[:PICTURES] for name, images in found.items() if len(images)}
+        found = task.pictures(modules, to_tensors(arrays, device))
+        rows = [row for _, part in spread for row in task.samples(modules, to_tensors(part, device))]
+    return {name: images[:PICTURES] for name, images in found.items() if len(images)}, rows
 
 
-def _grid(images: np.ndarray) -> bytes:
+def _sampled(rows: list[Row]) -> str:
+    """A table of single samples: texts, and images enlarged."""
+    if not rows:
+        return ""
+    heads = "".join(f"<th>{html.escape(name)}</th>" for name in rows[0])
+    body = "".join("<tr>" + "".join(f"<td>{_cell(value)}</td>" for value in row.values()) + "</tr>" for row in rows)
+    return f"<h2>Samples</h2><table>{heads}{body}</table>"
+
+
+def _cell(value: str | np.ndarray) -> str:
+    return html.escape(value) if isinstance(value, str) else _embedded(_grid(value[None], width=_CELL), "a sample")
+
+
+def _grid(images: np.ndarray, width: int = 960) -> bytes:
     """(N, H, W, C) in [0, 1] side by side, enlarged without smoothing, as PNG."""
     from PIL import Image
 
     pixels = (np.clip(images, 0, 1) * 255).round().astype(np.uint8)
-    count, height, width, channels = pixels.shape
+    count, height, side, channels = pixels.shape
     columns = min(16, count)
     rows = -(-count // columns)
-    sheet = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1, channels), 255, np.uint8)
+    sheet = np.full((rows * (height + 1) - 1, columns * (side + 1) - 1, channels), 255, np.uint8)
     for place in range(count):
-        top, left = (place // columns) * (height + 1), (place % columns) * (width + 1)
-        sheet[top : top + height, left : left + width] = pixels[place]
+        top, left = (place // columns) * (height + 1), (place % columns) * (side + 1)
+        sheet[top : top + height, left : left + side] = pixels[place]
     picture = Image.fromarray(sheet[..., 0] if channels == 1 else sheet)
-    zoom = max(1, 960 // picture.width)
+    zoom = max(1, width // picture.width)
     out = io.BytesIO()
     picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST).save(out, "PNG")
     return out.getvalue()

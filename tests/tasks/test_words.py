@@ -81,4 +81,4 @@ def test_glove_weighs_by_the_count() -> None:
     logs = batch["features"][:, 0].log()
     assert errors.sqrt().tolist() == pytest.approx(logs.tolist(), rel=0.02)  # all but nothing is foretold at first
     losses, _ = task.losses(subject.modules, batch, "main")
-    assert losses["weighted"] == pytest.approx(float((errors * weights).mean()))
+    assert losses["weighted"].item() == pytest.approx(float((errors * weights).mean().detach()))
