@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import json
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -76,6 +77,9 @@ def main() -> None:
     for number, path in enumerate(paths, 1):
         recipe = path.relative_to(ROOT).as_posix()
         print(f"[{number} of {len(paths)}] {recipe}", file=sys.stderr, flush=True)
+        if not _prepared(path):
+            failed.append(recipe)
+            continue
         command = [str(Path(sys.executable).with_name("dlsvc")), "train", recipe, "--with-needs", "--json"]
         done = subprocess.run(
             [*command, "--name", f"{path.stem}-{commit}"], cwd=ROOT, stdout=subprocess.PIPE, text=True
@@ -86,6 +90,18 @@ def main() -> None:
         _write(path, recipe, json.loads(done.stdout.splitlines()[-1]))
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
+
+
+def _prepared(path: Path) -> bool:
+    """Whether what the head's `First:` makes is here, made now where it wasn't."""
+    for line in re.findall(r"^# First: dlsvc (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE):
+        words = shlex.split(line)
+        folder = [word for word in words if word.startswith("./")][-1]
+        if not (ROOT / folder).exists():
+            command = [str(Path(sys.executable).with_name("dlsvc")), *words]
+            if subprocess.run(command, cwd=ROOT).returncode:
+                return False
+    return True
 
 
 def _write(path: Path, recipe: str, result: Mapping[str, Any]) -> None:

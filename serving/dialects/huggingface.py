@@ -294,7 +294,7 @@ _ONLY: Mapping[str, Any] = {
 }
 
 _CONTINUING = ("seed", "max_new_tokens", "temperature", "top_k", "top_p", "do_sample", "return_full_text")
-_ASKING = ("seed", "max_new_tokens", "temperature", "top_k", "top_p", "do_sample")
+_ASKING = ("question", "image", "seed", "max_new_tokens", "temperature", "top_k", "top_p", "do_sample")
 _QUESTION = 'JSON, such as {"inputs": {"image": "base64", "question": "what is it?"}}'
 _JSON_TEXT = 'JSON, such as {"inputs": "a text"}'
 _MAKING = ("seed", "num_inference_steps", "guidance_scale")

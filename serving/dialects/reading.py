@@ -72,6 +72,8 @@ def read_continuation(inputs: Any, parameters: Mapping[str, Any]) -> Read:
 def read_question(inputs: Any, parameters: Mapping[str, Any]) -> Read:
     """A question, perhaps with an image, or a conversation that ends with one."""
     given = {"question": inputs} if isinstance(inputs, str) else inputs
+    if "question" in parameters:  # as the client has it: beside the image, which is there twice
+        given = {"question": parameters["question"], "image": parameters.get("image", inputs)}
     if not isinstance(given, dict) or given.keys() - {"image"} not in ({"question"}, {"conversation"}):
         raise UsageError(
             '"inputs" must be a question, or an object with "question" or "conversation", and perhaps "image"'

@@ -83,7 +83,7 @@ def _parse(task: str, body: bytes, content_type: str) -> huggingface.Request | N
         ("contrastive", as_json(["a"] * 1001), "1 to 1000 inputs"),
         ("contrastive", as_json("", candidate_labels=["a"]), "at least two"),
         ("contrastive", as_json("", candidate_labels=["a", "b"], hypothesis_template="x"), "{}"),
-        ("captioning", as_json(""), "no route"),
+        ("juggling", as_json(""), "no route"),
     ],
 )
 def test_the_error_says_what_would_be_right(task: str, body: bytes, message: str) -> None:

@@ -32,7 +32,11 @@ class Words:
         assert text is not None
         assert isinstance(text.tokenizer, WordTokenizer)
         self.names = text.tokenizer.words
-        table = bundle.weights()["words.weight"].numpy()[4 : 4 + len(self.names)]
+        weights = bundle.weights()
+        table = weights["words.weight"].numpy()
+        if bundle.config["model"]["name"] == "glove":  # whose words are the sum of their two vectors
+            table = table + weights["contexts.weight"].numpy()
+        table = table[4 : 4 + len(self.names)]
         self.vectors = table / np.linalg.norm(table, axis=1, keepdims=True).clip(1e-12)
         self.places = {name: place for place, name in enumerate(self.names)}
 
