@@ -26,7 +26,7 @@ class MaskedHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(vocab_size))
 
     def forward(self, x: Tensor, table: Tensor) -> Tensor:
-        logits: Tensor = self.norm(F.gelu(self.dense(x))) @ table.T + self.bias
+        logits: Tensor = F.linear(self.norm(F.gelu(self.dense(x))), table) + self.bias
         return logits
 
 

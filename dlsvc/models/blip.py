@@ -115,41 +115,35 @@ class TextTransformer(nn.Module):
         return found
 
 
-@register_model(
-    "blip",
-    task="bootstrapped",
-    tiny={
-        "embed_dim": 8,
-        "dropout": 0.0,
-        "vision": {"image_size": 16, "patch_size": 8, "d_model": 16, "num_layers": 1, "num_heads": 2},
-        "text": {"vocab_size": 32, "max_seq_len": 8, "d_model": 16, "num_layers": 2, "num_heads": 2},
-    },
-)
-class BLIP(nn.Module):
-    """Bootstrapping language-image pre-training (Li et al. 2022), ViT-B/16 and BERT base by default.
+class PairModel(nn.Module):
+    """What both BLIPs do with images and texts: embed them, tell whether they match, and write of an image.
 
-    A text is read by itself for the contrastive embedding, with the image to say whether they match, and is written of
-    the image. One begin token serves all three. Embeddings have length 1.
+    Embeddings have length 1; those of an image may be several. `logit_scale` is learned as a logarithm, and given as
+    its exponential, at most 100.
     """
 
-    def __init__(
-        self,
-        *,
-        embed_dim: int = 256,
-        vision: VisionArgs = VisionArgs(),
-        text: TextArgs = TextArgs(),
-        dropout: float = 0.1,
-    ) -> None:
+    vision_encoder: nn.Module
+
+    def __init__(self) -> None:
         super().__init__()
-        vision = VisionArgs(**vision) if isinstance(vision, Mapping) else vision
-        text = TextArgs(**text) if isinstance(text, Mapping) else text
-        self.vision_encoder = ImageEncoder(**vars(vision), num_classes=0, dropout=dropout)
-        self.text = TextTransformer(text, context_dim=vision.d_model, dropout=dropout)
-        self.vision_projection = nn.Linear(vision.d_model, embed_dim)
-        self.text_projection = nn.Linear(text.d_model, embed_dim)
-        self.match_head = nn.Linear(text.d_model, 2)
         # One element and not a scalar: sharded strategies split parameters along their first dimension.
         self.logit_scale = nn.Parameter(torch.full((1,), _INIT_LOGIT_SCALE))
+
+    def image_vectors(self, states: Tensor) -> Tensor:
+        """Of an encoded image (B, S, D), (B, E) or (B, Q, E)."""
+        raise NotImplementedError
+
+    def text_vectors(self, tokens: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """(B, E)"""
+        raise NotImplementedError
+
+    def match(self, states: Tensor, tokens: Tensor, attention_mask: Tensor) -> Tensor:
+        """Logits (B, 2) that an encoded image and a text don't and do belong together."""
+        raise NotImplementedError
+
+    def write(self, states: Tensor, tokens: Tensor, attention_mask: Tensor) -> Tensor:
+        """Logits of the token after each of a text about an encoded image, (B, T, V)."""
+        raise NotImplementedError
 
     def forward(
         self,
@@ -169,9 +163,9 @@ class BLIP(nn.Module):
         found = {"logit_scale": self.logit_scale.float().exp().clamp(max=_MAX_LOGIT_SCALE)[0]}  # 0-d
         states = self.vision_encoder(image) if image is not None else None
         if states is not None:
-            found["image_embeds"] = _unit(self.vision_projection(states[:, 0]))
+            found["image_embeds"] = _unit(self.image_vectors(states))
         if tokens is not None:
-            found["text_embeds"] = _unit(self.text_projection(self.text.states(tokens, attention_mask)[:, 0]))
+            found["text_embeds"] = _unit(self.text_vectors(tokens, attention_mask))
         if draws is not None:
             assert states is not None
             assert tokens is not None
@@ -183,48 +177,6 @@ class BLIP(nn.Module):
             found["match_logits"] = matches.view(3, -1, 2).transpose(0, 1)
             found["caption_logits"] = self.write(states, tokens[:, :-1], attention_mask[:, :-1])
         return found
-
-    @property
-    def max_text_len(self) -> int:
-        return self.text.max_seq_len
-
-    def writing(self, image: Tensor, begin: Tensor, num_beams: int) -> tuple[Step, Reorder]:
-        """The steps of a beam search that writes of images, from what begins a text (B,)."""
-        states = self.vision_encoder(image).repeat_interleave(num_beams, dim=0)
-        memories = block_memories(len(self.text.blocks))
-        begin, place = begin.repeat_interleave(num_beams), -1
-
-        def step(token: Tensor | None) -> Tensor:
-            nonlocal place
-            place += 1
-            token = begin if token is None else token
-            return self.write(states, token[:, None], start=place, memories=memories)[:, -1]
-
-        def reorder(rows: Tensor) -> None:
-            for own, _ in memories:  # the beams of an image share it
-                own.select(rows)
-
-        return step, reorder
-
-    def match(self, states: Tensor, tokens: Tensor, attention_mask: Tensor) -> Tensor:
-        """Logits (B, 2) that an encoded image and a text don't and do belong together."""
-        logits: Tensor = self.match_head(self.text.states(tokens, attention_mask, states)[:, 0])
-        return logits
-
-    def write(
-        self,
-        states: Tensor,
-        tokens: Tensor,
-        attention_mask: Tensor | None = None,
-        *,
-        start: int = 0,
-        memories: list[tuple[Memory, Memory]] | None = None,
-    ) -> Tensor:
-        """Logits of the token after each of a text about an encoded image, (B, T, V)."""
-        logits: Tensor = self.text.logits(
-            self.text.states(tokens, attention_mask, states, writes=True, start=start, memories=memories)
-        )
-        return logits
 
 
 def hard_negatives(
@@ -253,3 +205,87 @@ def _drawn(logits: Tensor, draws: Tensor) -> Tensor:
 def _unit(x: Tensor) -> Tensor:
     """Rows of length 1, in float32 whatever the precision."""
     return F.normalize(x.float(), dim=-1)
+
+
+@register_model(
+    "blip",
+    task="bootstrapped",
+    tiny={
+        "embed_dim": 8,
+        "dropout": 0.0,
+        "vision": {"image_size": 16, "patch_size": 8, "d_model": 16, "num_layers": 1, "num_heads": 2},
+        "text": {"vocab_size": 32, "max_seq_len": 8, "d_model": 16, "num_layers": 2, "num_heads": 2},
+    },
+)
+class BLIP(PairModel):
+    """Bootstrapping language-image pre-training (Li et al. 2022), ViT-B/16 and BERT base by default.
+
+    A text is read by itself for the contrastive embedding, with the image to say whether they match, and is written of
+    the image. One begin token serves all three. Embeddings have length 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        embed_dim: int = 256,
+        vision: VisionArgs = VisionArgs(),
+        text: TextArgs = TextArgs(),
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        vision = VisionArgs(**vision) if isinstance(vision, Mapping) else vision
+        text = TextArgs(**text) if isinstance(text, Mapping) else text
+        self.vision_encoder = ImageEncoder(**vars(vision), num_classes=0, dropout=dropout)
+        self.text = TextTransformer(text, context_dim=vision.d_model, dropout=dropout)
+        self.vision_projection = nn.Linear(vision.d_model, embed_dim)
+        self.text_projection = nn.Linear(text.d_model, embed_dim)
+        self.match_head = nn.Linear(text.d_model, 2)
+
+    def image_vectors(self, states: Tensor) -> Tensor:
+        found: Tensor = self.vision_projection(states[:, 0])
+        return found
+
+    def text_vectors(self, tokens: Tensor, attention_mask: Tensor | None) -> Tensor:
+        found: Tensor = self.text_projection(self.text.states(tokens, attention_mask)[:, 0])
+        return found
+
+    @property
+    def max_text_len(self) -> int:
+        return self.text.max_seq_len
+
+    def writing(self, image: Tensor, begin: Tensor, num_beams: int) -> tuple[Step, Reorder]:
+        """The steps of a beam search that writes of images, from what begins a text (B,)."""
+        states = self.vision_encoder(image).repeat_interleave(num_beams, dim=0)
+        memories = block_memories(len(self.text.blocks))
+        begin, place = begin.repeat_interleave(num_beams), -1
+
+        def step(token: Tensor | None) -> Tensor:
+            nonlocal place
+            place += 1
+            token = begin if token is None else token
+            return self.write(states, token[:, None], start=place, memories=memories)[:, -1]
+
+        def reorder(rows: Tensor) -> None:
+            for own, _ in memories:  # the beams of an image share it
+                own.select(rows)
+
+        return step, reorder
+
+    def match(self, states: Tensor, tokens: Tensor, attention_mask: Tensor) -> Tensor:
+        logits: Tensor = self.match_head(self.text.states(tokens, attention_mask, states)[:, 0])
+        return logits
+
+    def write(
+        self,
+        states: Tensor,
+        tokens: Tensor,
+        attention_mask: Tensor | None = None,
+        *,
+        start: int = 0,
+        memories: list[tuple[Memory, Memory]] | None = None,
+    ) -> Tensor:
+        """Also one token at a time, from place `start` on, when it is given memories."""
+        logits: Tensor = self.text.logits(
+            self.text.states(tokens, attention_mask, states, writes=True, start=start, memories=memories)
+        )
+        return logits

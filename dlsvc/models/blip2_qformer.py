@@ -5,23 +5,18 @@ B batch, S tokens of an image, Q queries, T tokens of a text, D width of the Q-F
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from dlsvc.generation import Reorder, Step
 from dlsvc.models.bert import MaskedHead
-from dlsvc.models.blip import hard_negatives
+from dlsvc.models.blip import PairModel
 from dlsvc.models.vit import ViT
 from dlsvc.nn.attention import Memory
 from dlsvc.nn.qformer import QFormer
 from dlsvc.registry import register_model
-
-_INIT_LOGIT_SCALE, _MAX_LOGIT_SCALE = math.log(1 / 0.07), 100.0
 
 
 @dataclass(frozen=True)
@@ -86,11 +81,11 @@ def frozen_encoder(vision: VisionArgs) -> FrozenEncoder:
         "text": {"vocab_size": 32, "max_seq_len": 8},
     },
 )
-class BLIP2QFormer(nn.Module):
+class BLIP2QFormer(PairModel):
     """The Q-Former with its three objectives (Li et al. 2023, section 3.2).
 
     The image tower is CLIP's and never trained (`init_from: {"vision_encoder.*": NAME}`). An image has an embedding for
-    each query, of which the one nearest to a text counts. Embeddings have length 1.
+    each query, of which the one nearest to a text counts.
     """
 
     def __init__(
@@ -112,50 +107,26 @@ class BLIP2QFormer(nn.Module):
         self.text_projection = nn.Linear(qformer.d_model, embed_dim)
         self.match_head = nn.Linear(qformer.d_model, 2)
         self.head = MaskedHead(qformer.d_model, text.vocab_size, qformer.norm_eps)
-        # One element and not a scalar: sharded strategies split parameters along their first dimension.
-        self.logit_scale = nn.Parameter(torch.full((1,), _INIT_LOGIT_SCALE))
 
     @property
     def max_text_len(self) -> int:
         return self.qformer.max_seq_len
 
-    def forward(
-        self,
-        image: Tensor | None,
-        tokens: Tensor | None,
-        attention_mask: Tensor | None = None,
-        *,
-        draws: tuple[Tensor, Tensor] | None = None,
-        hardness: float = 1.0,
-    ) -> dict[str, Tensor]:
-        """As BLIP's, but for `image_embeds`, (B, Q, E)."""
-        found = {"logit_scale": self.logit_scale.float().exp().clamp(max=_MAX_LOGIT_SCALE)[0]}  # 0-d
-        states = self.vision_encoder(image) if image is not None else None
-        if states is not None:
-            found["image_embeds"] = _unit(self.vision_projection(self.qformer(states)))
-        if tokens is not None:
-            words = self.qformer(None, tokens, attention_mask)
-            found["text_embeds"] = _unit(self.text_projection(words[:, 0]))
-        if draws is not None:
-            assert states is not None
-            assert tokens is not None
-            assert attention_mask is not None
-            texts, images = hard_negatives(found, tokens, draws, hardness)
-            rows = torch.arange(len(tokens), device=tokens.device)
-            with_text, with_image = torch.cat([rows, texts, rows]), torch.cat([rows, rows, images])
-            matches = self.match(states[with_image], tokens[with_text], attention_mask[with_text])
-            found["match_logits"] = matches.view(3, -1, 2).transpose(0, 1)
-            found["caption_logits"] = self.write(states, tokens[:, :-1], attention_mask[:, :-1])
+    def image_vectors(self, states: Tensor) -> Tensor:
+        found: Tensor = self.vision_projection(self.qformer(states))
+        return found
+
+    def text_vectors(self, tokens: Tensor, attention_mask: Tensor | None) -> Tensor:
+        found: Tensor = self.text_projection(self.qformer(None, tokens, attention_mask)[:, 0])
         return found
 
     def match(self, states: Tensor, tokens: Tensor, attention_mask: Tensor) -> Tensor:
-        """Logits (B, 2) that an encoded image and a text don't and do belong together: the mean of the queries'."""
+        """The mean of the queries' logits."""
         count = len(self.qformer.queries)
         logits: Tensor = self.match_head(self.qformer(states, tokens, attention_mask)[:, :count]).mean(1)
         return logits
 
     def write(self, states: Tensor, tokens: Tensor, attention_mask: Tensor) -> Tensor:
-        """Logits of the token after each of a text about an encoded image, (B, T, V)."""
         found = self.qformer(states, tokens, attention_mask, writes=True)[:, len(self.qformer.queries) :]
         logits: Tensor = self.head(found, self._table())
         return logits
@@ -183,8 +154,3 @@ class BLIP2QFormer(nn.Module):
     def _table(self) -> Tensor:
         assert self.qformer.tokens is not None
         return self.qformer.tokens.weight
-
-
-def _unit(x: Tensor) -> Tensor:
-    """Vectors of length 1, in float32 whatever the precision."""
-    return F.normalize(x.float(), dim=-1)

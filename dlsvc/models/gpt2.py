@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from dlsvc.errors import UsageError
 from dlsvc.nn.attention import Memory
@@ -86,5 +87,5 @@ class GPT2(nn.Module):
         x = self.dropout(self.tokens(tokens) + self.positions(positions))  # (B, T, D)
         for place, block in enumerate(self.blocks):
             x = block(x, is_causal=True, keep=attention_mask, memories=memories[place] if memories else None)
-        logits: Tensor = self.norm(x) @ self.tokens.weight.T
+        logits: Tensor = F.linear(self.norm(x), self.tokens.weight)
         return logits

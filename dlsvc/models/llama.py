@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from dlsvc.errors import UsageError
 from dlsvc.nn.attention import Memory
@@ -95,5 +96,5 @@ class Llama(nn.Module):
         for place, block in enumerate(self.blocks):
             x = block(x, positions=positions, keep=attention_mask, memory=memories[place][0] if memories else None)
         x = self.norm(x)
-        logits: Tensor = x @ self.tokens.weight.T if self.head is None else self.head(x)
+        logits: Tensor = F.linear(x, self.tokens.weight) if self.head is None else self.head(x)
         return logits

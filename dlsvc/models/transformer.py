@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from dlsvc.errors import UsageError
 from dlsvc.nn.attention import Memory
@@ -94,7 +95,7 @@ class Transformer(nn.Module):
                 context_keep=source_mask,
                 memories=memories[place] if memories else None,
             )
-        logits: Tensor = x @ self.tokens.weight.T
+        logits: Tensor = F.linear(x, self.tokens.weight)
         return logits
 
     def forward(
