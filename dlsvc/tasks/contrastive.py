@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from dlsvc.registry import register_task
 from dlsvc.tasks.base import Batch, Losses, Metrics, Modules, Prediction, Report, Task, dummy_samples
@@ -94,19 +94,35 @@ class Contrastive(Task):
         }
 
 
-def contrast(features: dict[str, Tensor]) -> tuple[Losses, Report]:
+def contrast(features: dict[str, Tensor], chunk: int = _CHUNK) -> tuple[Losses, Report]:
     """The losses of both directions over embeddings of length 1, (N, E) each; those of images may be several, (N, Q,
-    E), of which the nearest counts.
+    E), of which the nearest counts. Beyond `chunk` samples the N x N logits are made so many rows at a time, and again
+    for the gradient: what is kept is N / chunk numbers a sample instead of N.
     """
-    products = features["image_embeds"] @ features["text_embeds"].T  # (N, N) or (N, Q, N)
-    logits = features["logit_scale"] * (products if products.dim() == 2 else products.amax(1))
-    partner = torch.arange(len(logits), device=logits.device)
-    losses = {
-        "image_to_text_loss": F.cross_entropy(logits, partner) / 2,
-        "text_to_image_loss": F.cross_entropy(logits.T, partner) / 2,
-    }
-    accuracy = (logits.detach().argmax(1) == partner).float().mean()
-    return losses, {"temperature": 1 / features["logit_scale"].detach(), "accuracy": accuracy}
+    images, texts, scale = features["image_embeds"], features["text_embeds"], features["logit_scale"]
+    if len(images) <= chunk:
+        rows, columns, own, right = _logsums(scale, images, texts, 0)
+    else:
+        parts = [
+            checkpoint(_logsums, scale, images[first : first + chunk], texts, first, use_reentrant=False)
+            for first in range(0, len(images), chunk)
+        ]
+        rows, own, right = (torch.cat([part[place] for part in parts]) for place in (0, 2, 3))
+        columns = torch.stack([part[1] for part in parts]).logsumexp(0)
+    losses = {"image_to_text_loss": (rows - own).mean() / 2, "text_to_image_loss": (columns - own).mean() / 2}
+    return losses, {"temperature": 1 / scale.detach(), "accuracy": right.mean()}
+
+
+def _logsums(scale: Tensor, images: Tensor, texts: Tensor, first: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of the logits of some images, those from place `first` on, with all texts: the logsumexp of each row (n,) and of
+    each column (N,), each image's logit with its own text, and whether that is its largest.
+    """
+    products = images @ texts.T  # (n, N) or (n, Q, N)
+    logits = scale * (products if products.dim() == 2 else products.amax(1))
+    partner = first + torch.arange(len(logits), device=logits.device)
+    own = logits.gather(1, partner[:, None])[:, 0]
+    right = (logits.detach().argmax(1) == partner).float()
+    return logits.logsumexp(1), logits.logsumexp(0), own, right
 
 
 def recalls(metrics: Metrics) -> dict[str, float]:

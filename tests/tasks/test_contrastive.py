@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dlsvc.tasks.base import Metrics
-from dlsvc.tasks.contrastive import Contrastive, partner_ranks
+from dlsvc.tasks.contrastive import Contrastive, contrast, partner_ranks
 from tests.models.every import build
 
 
@@ -47,6 +47,49 @@ def test_gradients_through_cached_features_are_those_of_the_whole_batch() -> Non
         (sum(parts) + found["logit_scale"] * leaves["logit_scale"].grad / 2).backward()
     for one, two in zip(whole.model.parameters(), replayed.model.parameters(), strict=True):
         torch.testing.assert_close(two.grad, one.grad, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("queries", [None, 3])
+def test_in_chunks_it_is_the_same_loss(queries: int | None) -> None:
+    """The loss and its gradients within 1e-6 of those of all logits at once, also with several vectors an image."""
+    found = []
+    for chunk in (70, 16):
+        features = _features(70)
+        if queries:
+            features["image_embeds"] = torch.nn.functional.normalize(torch.randn(70, queries, 4), dim=-1)
+        features = {name: value.requires_grad_() for name, value in features.items()}
+        losses, report = contrast(features, chunk)
+        torch.stack(list(losses.values())).sum().backward()
+        found.append([*losses.values(), *report.values(), *(value.grad for value in features.values())])
+    for whole, chunked in zip(*found, strict=True):
+        torch.testing.assert_close(chunked, whole, atol=1e-6, rtol=1e-6)
+
+
+def test_what_is_kept_for_the_gradient_grows_with_the_batch() -> None:
+    """From 1,024 to 8,192 samples: a few numbers a sample, where all logits at once are 8,192."""
+    kept = {count: _kept(count) for count in (2048, 4096, 8192)}
+    print(f"numbers kept for the gradient: {kept}; all logits at once: {_kept(2048, chunk=2048)} at 2048")
+    assert _kept(2048, chunk=2048) >= 2048**2
+    for count, numbers in kept.items():
+        assert numbers <= count * (count / 1024 + 8)
+
+
+def _kept(count: int, chunk: int = 1024) -> int:
+    """How many numbers the loss keeps until its gradient is taken, each storage once."""
+    features = {name: value.requires_grad_() for name, value in _features(count).items()}
+    own = {value.untyped_storage().data_ptr() for value in features.values()}
+    storages: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            storages[storage.data_ptr()] = storage.nbytes() // tensor.element_size()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        losses, _ = contrast(features, chunk)
+    assert all(torch.isfinite(value) for value in losses.values())
+    return sum(storages.values())
 
 
 def test_ranks_by_hand() -> None:
