@@ -117,7 +117,7 @@ def _logsums(scale: Tensor, images: Tensor, texts: Tensor, first: int) -> tuple[
     """Of the logits of some images, those from place `first` on, with all texts: the logsumexp of each row (n,) and of
     each column (N,), each image's logit with its own text, and whether that is its largest.
     """
-    products = images @ texts.T  # (n, N) or (n, Q, N)
+    products = (images @ texts.T).float()  # (n, N) or (n, Q, N); under autocast sums of exponentials need more digits
     logits = scale * (products if products.dim() == 2 else products.amax(1))
     partner = first + torch.arange(len(logits), device=logits.device)
     own = logits.gather(1, partner[:, None])[:, 0]
