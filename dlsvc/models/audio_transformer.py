@@ -56,7 +56,8 @@ class AudioTransformer(nn.Module):
         self.shape = (num_bins, num_steps)
         self.patches = nn.Conv2d(1, d_model, patch_size, stride=stride)
         num_patches = ((num_bins - patch_size) // stride + 1) * ((num_steps - patch_size) // stride + 1)
-        self.tokens = nn.Parameter(torch.zeros(2, d_model))  # class and distillation
+        self.class_token = nn.Parameter(torch.zeros(d_model))
+        self.distillation_token = nn.Parameter(torch.zeros(d_model))
         self.positions = nn.Parameter(torch.zeros(2 + num_patches, d_model))
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(
@@ -75,8 +76,8 @@ class AudioTransformer(nn.Module):
                 nn.init.trunc_normal_(module.weight, std=_INIT_STD)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        nn.init.trunc_normal_(self.tokens, std=_INIT_STD)
-        nn.init.trunc_normal_(self.positions, std=_INIT_STD)
+        for parameter in (self.class_token, self.distillation_token, self.positions):
+            nn.init.trunc_normal_(parameter, std=_INIT_STD)
 
     def encode(self, spectrogram: Tensor) -> Tensor:
         """The sound as one vector, (B, D)."""
@@ -84,7 +85,8 @@ class AudioTransformer(nn.Module):
             found, own = ("{} x {}".format(*shape) for shape in (spectrogram.shape[-2:], self.shape))
             raise UsageError(f"audio_transformer: spectrograms are {found}, the model's bins and steps are {own}")
         x = self.patches(spectrogram).flatten(2).transpose(1, 2)  # (B, 1, M, T) -> (B, D, ., .) -> (B, P, D)
-        x = torch.cat([self.tokens.expand(len(x), 2, -1), x], dim=1) + self.positions  # (B, 2 + P, D)
+        tokens = torch.stack([self.class_token, self.distillation_token]).expand(len(x), 2, -1)
+        x = torch.cat([tokens, x], dim=1) + self.positions  # (B, 2 + P, D)
         x = self.dropout(x)
         for block in self.blocks:
             x = block(x)

@@ -13,8 +13,10 @@ from dlsvc import __version__
 from dlsvc.data import convert
 from dlsvc.data.catalog import CatalogEntry
 from dlsvc.data.preprocess import ImageInput, Preprocess
+from dlsvc.data.series_input import SeriesInput
 from dlsvc.data.subword import read_vocabulary
 from dlsvc.data.text_input import TextInput
+from dlsvc.data.video_input import VideoInput
 from dlsvc.errors import UsageError
 from dlsvc.registry import resolve
 from dlsvc.store.bundle import CONFIG, LINEAGE, METRICS, PREPROCESS, Bundle, build_model
@@ -87,14 +89,27 @@ def _publish(store: ModelStore, found: Imported, name: str, *, origin: str, prep
 
 
 def _preprocess(source: Path, found: Imported) -> Preprocess:
-    """Images as the model takes them, from [-1, 1]: weights say nothing of what they were trained on; texts by the
-    tokenizer that stands beside the weights.
+    """Images and films as the model takes them, from [-1, 1], and series as they are: weights say nothing of what they
+    were trained on; texts by the tokenizer that stands beside the weights.
     """
+    if found.model == "audio_transformer":
+        raise UsageError(
+            f"{source}: an imported audio_transformer reads Kaldi's filter banks, which no `data.audio.features` here "
+            "computes; load its weights with dlsvc.store.interchange.import_directory and give it spectrograms"
+        )
+    if found.model == "series_transformer":
+        names = tuple(f"channel {place}" for place in range(found.args["in_channels"]))
+        series = SeriesInput(found.args["num_steps"], names, (0.0,) * len(names), (1.0,) * len(names))
+        return Preprocess(series=series, classes=found.classes)
     part = found.args.get("vision", found.args)
     if "image_size" in part:
-        channels = int(part.get("in_channels", 3))
+        size, channels = int(part["image_size"]), int(part.get("in_channels", 3))
         half = (0.5,) * channels
-        return Preprocess(image=ImageInput(int(part["image_size"]), channels, half, half), classes=found.classes)
+        if found.model == "video_transformer":
+            return Preprocess(
+                video=VideoInput(found.args["num_frames"], size, channels, half, half), classes=found.classes
+            )
+        return Preprocess(image=ImageInput(size, channels, half, half), classes=found.classes)
     if not (source / _TOKENIZER).is_file():
         raise UsageError(f"{source} has no {_TOKENIZER}, which a {found.model} needs to read texts")
     most = int(found.args["max_seq_len"])

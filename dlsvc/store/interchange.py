@@ -14,9 +14,9 @@ from torch import Tensor
 
 from dlsvc.errors import DataError, NotFound, Refused, UsageError
 from dlsvc.registry import REQUIRED, Argument, resolve
-from dlsvc.store import language_configs, multimodal_configs
+from dlsvc.store import language_configs, multimodal_configs, signal_configs
 from dlsvc.store.keymaps import Tensors, export_weights, import_weights
-from dlsvc.store.widths import Args, our_width, require, transformers_width
+from dlsvc.store.widths import Args, our_width, require, transformers_labels, transformers_width
 
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 
@@ -85,11 +85,11 @@ def layout_of(config: Args) -> str:
     """Which layout a config.json belongs to."""
     if str(config.get("architecture", "")).startswith("vit_"):
         return "timm/vit"
-    layout = f"transformers/{config.get('model_type')}"
-    if layout in _IMPORTS:
-        return layout
-    kind = config.get("model_type") or config.get("architecture")
-    raise DataError(f"models of type {kind!r} can't be imported; known: {', '.join(sorted(_IMPORTS))}")
+    kind = str(config.get("model_type") or config.get("architecture"))
+    layout = f"transformers/{signal_configs.TYPES.get(kind, kind)}"
+    if layout not in _IMPORTS:
+        raise DataError(f"models of type {kind!r} can't be imported; known: {', '.join(sorted(_IMPORTS))}")
+    return layout
 
 
 def complete_arguments(model: str, args: Args) -> dict[str, Any]:
@@ -105,14 +105,6 @@ def complete_arguments(model: str, args: Args) -> dict[str, Any]:
 
 def _defaults(part: tuple[Argument, ...]) -> dict[str, Any]:
     return {argument.name: argument.default for argument in part if argument.default is not REQUIRED}
-
-
-def _labels(classes: Sequence[str], num_classes: int) -> dict[str, Any]:
-    names = list(classes) or [f"LABEL_{place}" for place in range(num_classes)]
-    return {
-        "id2label": {str(place): name for place, name in enumerate(names)},
-        "label2id": {name: place for place, name in enumerate(names)},
-    }
 
 
 def _class_names(config: Args) -> tuple[str, ...]:
@@ -136,7 +128,7 @@ def _export_transformers_vit(args: Args, classes: Sequence[str]) -> dict[str, An
         "hidden_dropout_prob": args["dropout"],
         "attention_probs_dropout_prob": args["dropout"],
         "qkv_bias": True,
-        **(_labels(classes, head) if head else {}),
+        **(transformers_labels(classes, head) if head else {}),
     }
 
 
@@ -280,6 +272,7 @@ _EXPORTS: dict[str, Callable[[Args, Sequence[str]], dict[str, Any]]] = {
     "timm/vit": _export_timm_vit,
     **language_configs.EXPORTS,
     **multimodal_configs.EXPORTS,
+    **signal_configs.EXPORTS,
 }
 _IMPORTS: dict[str, Callable[[Args], dict[str, Any]]] = {
     "transformers/vit": _import_transformers_vit,
@@ -287,4 +280,5 @@ _IMPORTS: dict[str, Callable[[Args], dict[str, Any]]] = {
     "timm/vit": _import_timm_vit,
     **language_configs.IMPORTS,
     **multimodal_configs.IMPORTS,
+    **signal_configs.IMPORTS,
 }

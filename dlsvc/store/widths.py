@@ -1,8 +1,8 @@
-"""Sizes of a stack of blocks in the words of transformers' configurations, and in ours."""
+"""Sizes and classes in the words of transformers' configurations, and in ours."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dlsvc.errors import DataError
@@ -27,6 +27,14 @@ def our_width(config: Args, *, width: int, layers: int, heads: int, hidden: int)
         "num_layers": config.get("num_hidden_layers", layers),
         "num_heads": config.get("num_attention_heads", heads),
         "mlp_ratio": config.get("intermediate_size", hidden) / d_model,
+    }
+
+
+def transformers_labels(classes: Sequence[str], num_classes: int) -> dict[str, Any]:
+    names = list(classes) or [f"LABEL_{place}" for place in range(num_classes)]
+    return {
+        "id2label": {str(place): name for place, name in enumerate(names)},
+        "label2id": {name: place for place, name in enumerate(names)},
     }
 
 

@@ -6,7 +6,7 @@ fused tensor), `{n}` where the number of a layer stands.
 
 from __future__ import annotations
 
-from dlsvc.store.layouts import diffusers, efficientnet_pytorch, multimodal, timm, transformers
+from dlsvc.store.layouts import diffusers, efficientnet_pytorch, multimodal, signals, timm, transformers
 from dlsvc.store.layouts.rule import Layout
 
 LAYOUTS: dict[str, Layout] = {
@@ -19,6 +19,9 @@ LAYOUTS: dict[str, Layout] = {
     "transformers/blip": multimodal.BLIP,
     "transformers-retrieval/blip": multimodal.BLIP_RETRIEVAL,
     "transformers/blip2_qformer": multimodal.BLIP2_QFORMER,
+    "transformers/audio_transformer": signals.AUDIO_TRANSFORMER,
+    "transformers/video_transformer": signals.VIDEO_TRANSFORMER,
+    "transformers/series_transformer": signals.SERIES_TRANSFORMER,
     "timm/vit": timm.VIT,
     "timm/vgg16": timm.VGG,
     "timm/resnet34": timm.RESNET,

@@ -19,19 +19,26 @@ def clip_blocks(theirs: str, ours: str) -> tuple[Rule, ...]:
     )
 
 
+def vit_blocks(theirs: str, ours: str) -> tuple[Rule, ...]:
+    """A stack of blocks as transformers' ViT names them, and models that grew from it."""
+    return (
+        *pair(f"{theirs}.layernorm_before", f"{ours}.norm1"),
+        *pair(f"{theirs}.attention.attention.query", f"{ours}.attention.query"),
+        *pair(f"{theirs}.attention.attention.key", f"{ours}.attention.key"),
+        *pair(f"{theirs}.attention.attention.value", f"{ours}.attention.value"),
+        *pair(f"{theirs}.attention.output.dense", f"{ours}.attention.output"),
+        *pair(f"{theirs}.layernorm_after", f"{ours}.norm2"),
+        *pair(f"{theirs}.intermediate.dense", f"{ours}.mlp.fc1"),
+        *pair(f"{theirs}.output.dense", f"{ours}.mlp.fc2"),
+    )
+
+
 VIT = Layout(
     rules=(
         Rule("vit.embeddings.cls_token", ("class_token",), lead=2),
         Rule("vit.embeddings.position_embeddings", ("positions",), lead=1),
         *pair("vit.embeddings.patch_embeddings.projection", "patches"),
-        *pair("vit.encoder.layer.{n}.layernorm_before", "blocks.{n}.norm1"),
-        *pair("vit.encoder.layer.{n}.attention.attention.query", "blocks.{n}.attention.query"),
-        *pair("vit.encoder.layer.{n}.attention.attention.key", "blocks.{n}.attention.key"),
-        *pair("vit.encoder.layer.{n}.attention.attention.value", "blocks.{n}.attention.value"),
-        *pair("vit.encoder.layer.{n}.attention.output.dense", "blocks.{n}.attention.output"),
-        *pair("vit.encoder.layer.{n}.layernorm_after", "blocks.{n}.norm2"),
-        *pair("vit.encoder.layer.{n}.intermediate.dense", "blocks.{n}.mlp.fc1"),
-        *pair("vit.encoder.layer.{n}.output.dense", "blocks.{n}.mlp.fc2"),
+        *vit_blocks("vit.encoder.layer.{n}", "blocks.{n}"),
         *pair("vit.layernorm", "norm"),
         *optional(*pair("classifier", "head")),
     ),
