@@ -56,7 +56,7 @@ PER_CLASS = {
     "wesnoth": ([184, 78, 47, 88], [74, 15, 14, 22]),
 }
 LARGE = {"stamps", "stamps-scenes", "photos", "asterisk", "wesnoth"}
-PICTURES = ["digits", "mnist", "fashion-mnist", "emoji", "nuclei", "stamps-scenes", "photos", "stamps", "easy-vqa"]
+PICTURES = ["digits", "mnist", "fashion-mnist", "emoji", "nuclei", "stamps-scenes", "photos", "stamps", "easy-vqa", "shapes"]
 COLUMNS = {
     "nuclei": {"image", "mask", "uri"},
     "stamps-scenes": {"image", "mask", "uri"},
@@ -68,6 +68,7 @@ COLUMNS = {
     "emoji": {"image", "text", "label", "uri"},
     "stamps": {"image", "text", "label", "uri"},
     "easy-vqa": {"image", "question", "answer", "label", "uri"},
+    "shapes": {"image", "text", "uri"},
     "asterisk": {"audio", "label", "uri"},
     "wesnoth": {"video", "label", "uri"},
     "watch": {"series", "label"},
@@ -189,6 +190,15 @@ def test_austen_is_in_order_and_persuasion_held_out(data_home: Path) -> None:
 def test_easy_vqa_labels_are_the_answers(data_home: Path) -> None:
     rows = everything("easy-vqa", "test", data_home)
     assert [entry("easy-vqa").classes[label] for label in rows["label"]] == rows["answer"]
+
+
+def test_shapes_are_captioned_with_what_the_answers_say(data_home: Path) -> None:
+    texts = everything("shapes", "train", data_home)["text"]
+    assert len(set(texts)) == 35  # 8 colours and none by 3 shapes and none
+    assert sum("shape" in text for text in texts) == 168
+    colours = Counter(text.split()[1] for text in texts if len(text.split()) == 3)
+    assert len(colours) == 8
+    assert min(colours.values()) > 400
 
 
 def test_watch_windows_are_four_seconds_of_six_channels(data_home: Path) -> None:

@@ -98,6 +98,9 @@ STAMPS = CatalogEntry(
     packages=(TUXPAINT,),
 )
 
+_EASY_VQA_PACKAGE = Package(
+    "pip", "easy-vqa", "1.0", "fcb51b309b78c7b00f97b64cdbcbcf5c105f94da1b39c0796cee5a787c4f650f", 3215672
+)
 EASY_VQA = CatalogEntry(
     name="easy-vqa",
     title="easy-VQA: 48,248 questions about 5,000 drawn shapes, 64x64",
@@ -126,9 +129,23 @@ EASY_VQA = CatalogEntry(
     licence="MIT",
     attribution="easy-VQA, Victor Zhou, MIT",
     version="1.0",
-    packages=(
-        Package("pip", "easy-vqa", "1.0", "fcb51b309b78c7b00f97b64cdbcbcf5c105f94da1b39c0796cee5a787c4f650f", 3215672),
-    ),
+    packages=(_EASY_VQA_PACKAGE,),
 )
 
-ENTRIES = (EMOJI, STAMPS, EASY_VQA)
+SHAPES = CatalogEntry(
+    name="shapes",
+    title="5,000 drawn shapes, 64x64, with captions made of easy-VQA's questions and answers",
+    modality="image-text",
+    image_size=64,
+    channels=3,
+    mean=EASY_VQA.mean,
+    std=EASY_VQA.std,
+    counts={"train": 3961, "test": 984},
+    split_rule="the official split, without the 55 images of which no answer says anything",
+    licence="MIT",
+    attribution=EASY_VQA.attribution,
+    version="1.0",
+    packages=(_EASY_VQA_PACKAGE,),
+)
+
+ENTRIES = (EMOJI, STAMPS, EASY_VQA, SHAPES)

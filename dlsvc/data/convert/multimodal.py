@@ -1,4 +1,4 @@
-"""Pictures with words: emoji and stamps with captions, shapes with questions."""
+"""Pictures with words: emoji and stamps with captions, shapes with questions or captions."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ _STYLES = (
     ("flat Twitter", "emoji-datasource-twitter", "package/img/twitter/64/", ".png"),
 )
 _SIZE = 64
+_VQA_SPLITS = ("train", "test")
+_COLOURS = frozenset({"green", "red", "gray", "teal", "black", "yellow", "brown", "blue"})
+_SHAPES = frozenset({"circle", "rectangle", "triangle"})
 
 
 def _emoji(entry: CatalogEntry, read: Read) -> Rows:
@@ -77,13 +80,41 @@ def _stamps(entry: CatalogEntry, read: Read) -> Rows:
 
 def _easy_vqa(entry: CatalogEntry, read: Read) -> Rows:
     """The answer is a class too, so that a model without a language can be asked."""
-    root = "easy_vqa/data/"
-    files = {name.removeprefix(root): content for name, content in read("easy-vqa", lambda name: name.startswith(root))}
-    for split in ("train", "test"):
+    files = _vqa_files(read)
+    for split in _VQA_SPLITS:
         for question, answer, number in json.loads(files[f"{split}/questions.json"]):
             image = files[f"{split}/images/{number}.png"]
             label = entry.classes.index(answer)
             yield split, {"image": image, "question": question, "answer": answer, "label": label}
 
 
-CONVERTERS: dict[str, Converter] = {"emoji": _emoji, "stamps": _stamps, "easy-vqa": _easy_vqa}
+def _shapes(entry: CatalogEntry, read: Read) -> Rows:
+    """What the questions about an image and their answers say of it, as its caption."""
+    files = _vqa_files(read)
+    for split in _VQA_SPLITS:
+        told: dict[int, set[str]] = {}
+        for question, answer, number in json.loads(files[f"{split}/questions.json"]):
+            told.setdefault(number, set()).update(_told(question, answer))
+        for number, words in sorted(told.items()):
+            if words:
+                colour = min(words & _COLOURS, default="")
+                shape = min(words & _SHAPES, default="shape")
+                image = files[f"{split}/images/{number}.png"]
+                yield split, {"image": image, "text": " ".join(["a", *colour.split(), shape])}
+
+
+def _told(question: str, answer: str) -> set[str]:
+    """The colours and shapes that a question and its answer say are there."""
+    words = set(question.removesuffix("?").split())
+    is_denied = bool(words & {"no", "not"})
+    if answer == ("yes" if is_denied else "no"):
+        return set()
+    return (words | {answer}) & (_COLOURS | _SHAPES)
+
+
+def _vqa_files(read: Read) -> dict[str, bytes]:
+    root = "easy_vqa/data/"
+    return {name.removeprefix(root): content for name, content in read("easy-vqa", lambda name: name.startswith(root))}
+
+
+CONVERTERS: dict[str, Converter] = {"emoji": _emoji, "stamps": _stamps, "easy-vqa": _easy_vqa, "shapes": _shapes}
