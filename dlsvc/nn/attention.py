@@ -5,6 +5,9 @@ B batch, T target length, S source length, D width, N heads of width K, G heads 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -12,7 +15,7 @@ from torch.nn import functional as F
 from dlsvc.errors import UsageError
 from dlsvc.nn.fanned import fanned
 from dlsvc.nn.positions import rotate
-from dlsvc.nn.similarity import SimilarityName, build_similarity
+from dlsvc.nn.similarity import ScaledDot, SimilarityName, build_similarity
 
 
 class Memory:
@@ -69,6 +72,7 @@ class MultiHeadAttention(nn.Module):
             raise UsageError(f"num_heads {num_heads} must be a multiple of num_kv_heads {groups}")
         self.num_heads, self.num_kv_heads, self.rotary_base = num_heads, groups, rotary_base
         self.dropout = dropout
+        self.seen: list[Tensor] | None = None  # see `watched`
         # The usual one is what the fused kernel computes.
         usual = similarity == "scaled-dot"
         self.similarity = (
@@ -130,12 +134,11 @@ class MultiHeadAttention(nn.Module):
 
     def _heads(self, query: Tensor, key: Tensor, value: Tensor, is_causal: bool, mask: Tensor | None) -> Tensor:
         """The values that each query is given, (B, N, T, K)."""
-        if self.similarity is not None:
-            logits = self.similarity.logits(query, key)  # (B, N, T, S)
-            if mask is None and is_causal:
-                mask = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).tril()
-            logits = logits if mask is None else logits.masked_fill(~mask, -torch.inf)
-            return F.dropout(logits.softmax(-1), self.dropout, self.training) @ value
+        if self.similarity is not None or self.seen is not None:
+            weights = self._weights(query, key, is_causal, mask)
+            if self.seen is not None:
+                self.seen.append(weights)
+            return F.dropout(weights, self.dropout, self.training) @ value
         # Without padding the kernel makes the causal mask itself.
         found: Tensor = F.scaled_dot_product_attention(
             query,
@@ -147,8 +150,40 @@ class MultiHeadAttention(nn.Module):
         )
         return found
 
+    def _weights(self, query: Tensor, key: Tensor, is_causal: bool, mask: Tensor | None) -> Tensor:
+        """How much of each key's value each query is given, (B, N, T, S)."""
+        logits = (self.similarity or ScaledDot()).logits(query, key)
+        if mask is None and is_causal:
+            mask = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).tril()
+        return (logits if mask is None else logits.masked_fill(~mask, -torch.inf)).softmax(-1)
+
     def _split(self, x: Tensor, num_heads: int) -> Tensor:
         return x.view(*x.shape[:2], num_heads, -1).transpose(1, 2)  # (B, T, N * K) -> (B, N, T, K)
+
+
+@contextmanager
+def watched(module: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
+    """By name of each attention within: the weights (B, N, T, S) of its calls meanwhile, in their order."""
+    within = {name: part for name, part in module.named_modules() if isinstance(part, MultiHeadAttention)}
+    seen: dict[str, list[Tensor]] = {name: [] for name in within}
+    for name, part in within.items():
+        part.seen = seen[name]
+    try:
+        yield seen
+    finally:
+        for part in within.values():
+            part.seen = None
+
+
+def rollout(layers: list[Tensor]) -> Tensor:
+    """How much of each token's input reaches each token of the last layer, (B, T, T), of every layer's self-attention
+    (B, N, T, T): heads averaged, half of each layer for what passes it by (Abnar and Zuidema 2020, section 3).
+    """
+    passed = torch.eye(layers[0].shape[-1], device=layers[0].device)
+    reached = passed
+    for weights in layers:
+        reached = (weights.mean(1) + passed) / 2 @ reached
+    return reached
 
 
 def attention_mask(num_queries: int, num_keys: int, is_causal: bool, keep: Tensor | None) -> Tensor | None:

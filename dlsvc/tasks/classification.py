@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from dlsvc.errors import UsageError
 from dlsvc.registry import register_task
+from dlsvc.tasks.attended import patch_attention
 from dlsvc.tasks.base import (
     Batch,
     Losses,
@@ -86,13 +87,18 @@ class Classification(Task):
         return [{"label_id": int(row.argmax()), "scores": row} for row in scores]
 
     def pictures(self, modules: Modules, batch: Batch) -> dict[str, np.ndarray]:
-        """The images that the model is most sure of and wrong about."""
+        """The images that the model is most sure of and wrong about; and of one that attends to patches, images with
+        what it attended to.
+        """
         if "image" not in batch:
             return {}
         scores, guess = _logits(modules, batch).softmax(1).max(1)
         wrong = torch.nonzero(guess != batch["label"]).flatten()
         worst = wrong[scores[wrong].argsort(descending=True)][:_NUM_PICTURES]
-        return {"confident_mistakes": as_pictures(stretched(batch["image"][worst]))} if len(worst) else {}
+        found = {"confident_mistakes": as_pictures(stretched(batch["image"][worst]))} if len(worst) else {}
+        image = batch["image"][:_NUM_PICTURES]
+        seen = patch_attention(modules["model"], image, stretched(image))
+        return {**found, "attention": as_pictures(torch.cat([stretched(image), seen]))} if len(seen) else found
 
     def dummy_batch(self, num_samples: int, model_args: Mapping[str, Any]) -> Batch:
         label = torch.randint(0, int(model_args["num_classes"]), (num_samples,))

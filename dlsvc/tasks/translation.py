@@ -12,11 +12,17 @@ from torch import Tensor
 
 from dlsvc.errors import UsageError
 from dlsvc.generation import beam_search
+from dlsvc.nn.attention import watched
 from dlsvc.registry import register_task
+from dlsvc.tasks.attended import Alignment, alignment_pictures
 from dlsvc.tasks.base import Batch, Losses, Metrics, Modules, Prediction, Report, Setting, Task, dummy_samples
 from dlsvc.tasks.language_modeling import dummy_texts, token_losses
 
 MOST_BEAMS = 64
+# Texts short enough for their words to be read in a picture.
+_ALIGNED_TOKENS, _ALIGNMENTS = 20, 4
+# What begins or ends a text.
+_UNREADABLE = "·"
 
 
 @register_task(
@@ -91,6 +97,31 @@ class Translation(Task):
         written = [torch.from_numpy(row["written"]) for row in self.predict(modules, batch)]
         columns = self.read(batch["tokens"]), self.read(torch.stack(written)), self.read(batch["target_tokens"])
         return [{"source": a, "written": b, "reference": c} for a, b, c in zip(*columns, strict=True)]
+
+    def pictures(self, modules: Modules, batch: Batch) -> dict[str, np.ndarray]:
+        """Which words of a source those of its translation were read from: the mean over heads of the last layer but
+        one, which aligns best (Garg et al. 2019, section 4.1).
+        """
+        short = (batch["attention_mask"].sum(1) <= _ALIGNED_TOKENS).nonzero()[:_ALIGNMENTS, 0]
+        if not len(short):
+            return {}
+        part = {name: value[short] for name, value in batch.items()}
+        written = torch.from_numpy(np.stack([row["written"] for row in self.predict(modules, part)]))
+        read = torch.cat([part["tokens"][:, :1], written.to(part["tokens"])], dim=1)[:, : _ALIGNED_TOKENS + 1]
+        with watched(modules["model"]) as seen:
+            modules["model"](part["tokens"], part["attention_mask"], read[:, :-1])
+        layers = [calls[0] for name, calls in seen.items() if name.endswith("context_attention")]
+        weights = layers[-2:][0].mean(1).float().cpu().numpy()  # (B, T, S)
+        found = []
+        for row, source, target in zip(weights, part["tokens"].tolist(), read[:, 1:].tolist(), strict=True):
+            words = self._words(source), self._words(target)
+            found.append(Alignment(row[: len(words[1]), : len(words[0])], *words))
+        return {"alignment": alignment_pictures(found)}
+
+    def _words(self, tokens: list[int]) -> list[str]:
+        """Each token as it reads alone, without the padding at the end."""
+        count = len(tokens) - next((place for place, token in enumerate(reversed(tokens)) if token), 0)
+        return [self.read_tokens([token]).strip() or _UNREADABLE for token in tokens[:count]]
 
     def dummy_batch(self, num_samples: int, model_args: Mapping[str, Any]) -> Batch:
         sizes = int(model_args["vocab_size"]), int(model_args["max_seq_len"])

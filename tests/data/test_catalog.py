@@ -56,7 +56,18 @@ PER_CLASS = {
     "wesnoth": ([184, 78, 47, 88], [74, 15, 14, 22]),
 }
 LARGE = {"stamps", "stamps-scenes", "photos", "asterisk", "wesnoth"}
-PICTURES = ["digits", "mnist", "fashion-mnist", "emoji", "nuclei", "stamps-scenes", "photos", "stamps", "easy-vqa", "shapes"]
+PICTURES = [
+    "digits",
+    "mnist",
+    "fashion-mnist",
+    "emoji",
+    "nuclei",
+    "stamps-scenes",
+    "photos",
+    "stamps",
+    "easy-vqa",
+    "shapes",
+]
 COLUMNS = {
     "nuclei": {"image", "mask", "uri"},
     "stamps-scenes": {"image", "mask", "uri"},
