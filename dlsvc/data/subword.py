@@ -16,6 +16,8 @@ from dlsvc.data.vocabulary import EOS, PAD, SPECIAL, Special
 from dlsvc.errors import DataError
 
 MASK = "<mask>"
+# What the field calls the file of a vocabulary.
+TOKENIZER = "tokenizer.json"
 KINDS = ("bpe", "wordpiece")
 # What a word begins with while pairs are merged, and what a piece within a word begins with in BERT's vocabularies.
 _MARK, _WITHIN = "\u2581", "##"

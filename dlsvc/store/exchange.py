@@ -14,7 +14,7 @@ from dlsvc.data import convert
 from dlsvc.data.catalog import CatalogEntry
 from dlsvc.data.preprocess import ImageInput, Preprocess
 from dlsvc.data.series_input import SeriesInput
-from dlsvc.data.subword import read_vocabulary
+from dlsvc.data.subword import TOKENIZER, read_vocabulary
 from dlsvc.data.text_input import TextInput
 from dlsvc.data.video_input import VideoInput
 from dlsvc.errors import UsageError
@@ -30,7 +30,6 @@ _TRAINED: dict[str, tuple[str, dict[str, Any], str]] = {
     "efficientnet-lite0": ("efficientnet-pytorch/efficientnet", {}, "efficientnet-lite0-57934424.pth"),
     "minilm": ("transformers/bert", {"d_model": 384, "num_layers": 6, "head": False}, "model.safetensors"),
 }
-_TOKENIZER = "tokenizer.json"
 # Texts are cut to so many tokens, as the authors of MiniLM's sentence encoder do.
 _TEXT_LENGTH = 256
 
@@ -69,7 +68,7 @@ def _tensors(file: Path) -> dict[str, Tensor]:
 def _trained_preprocess(entry: CatalogEntry, folder: Path) -> Preprocess:
     if entry.image_size is not None and entry.channels is not None:
         return Preprocess(image=ImageInput(entry.image_size, entry.channels, entry.mean, entry.std))
-    return Preprocess(text=TextInput(read_vocabulary(folder / _TOKENIZER), _TEXT_LENGTH))
+    return Preprocess(text=TextInput(read_vocabulary(folder / TOKENIZER), _TEXT_LENGTH))
 
 
 def _publish(store: ModelStore, found: Imported, name: str, *, origin: str, preprocess: Preprocess) -> str:
@@ -110,7 +109,7 @@ def _preprocess(source: Path, found: Imported) -> Preprocess:
                 video=VideoInput(found.args["num_frames"], size, channels, half, half), classes=found.classes
             )
         return Preprocess(image=ImageInput(size, channels, half, half), classes=found.classes)
-    if not (source / _TOKENIZER).is_file():
-        raise UsageError(f"{source} has no {_TOKENIZER}, which a {found.model} needs to read texts")
+    if not (source / TOKENIZER).is_file():
+        raise UsageError(f"{source} has no {TOKENIZER}, which a {found.model} needs to read texts")
     most = int(found.args["max_seq_len"])
-    return Preprocess(text=TextInput(read_vocabulary(source / _TOKENIZER), min(most, _TEXT_LENGTH)))
+    return Preprocess(text=TextInput(read_vocabulary(source / TOKENIZER), min(most, _TEXT_LENGTH)))

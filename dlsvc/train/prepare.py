@@ -11,6 +11,8 @@ from typing import Any
 from dlsvc.augment.pipeline import Pipeline
 from dlsvc.augment.registry import build_augmentations
 from dlsvc.data.atom import AtomBuilder, Rows
+from dlsvc.data.catalog import trained_weights
+from dlsvc.data.convert import pull
 from dlsvc.data.feed_resident import Round, resident_feed
 from dlsvc.data.fit import build_preprocess
 from dlsvc.data.order import Order, Shuffled, Windowed
@@ -19,9 +21,10 @@ from dlsvc.data.progress import Say, silent
 from dlsvc.data.quarantine import FILE as QUARANTINE
 from dlsvc.data.quarantine import Quarantine
 from dlsvc.data.source import open_source
+from dlsvc.data.subword import TOKENIZER
 from dlsvc.data.table import CACHE_BYTES, Table
-from dlsvc.errors import DataError
-from dlsvc.spec.data_sections import AugmentSpec
+from dlsvc.errors import DataError, UsageError
+from dlsvc.spec.data_sections import AugmentSpec, DataSpec
 from dlsvc.spec.load import identity, resolve
 from dlsvc.spec.schema import TrainSpec
 from dlsvc.store.runs import Run, RunStore
@@ -52,7 +55,8 @@ def prepare_job(spec: TrainSpec, run: Run, home: Path, say: Say = silent) -> Job
     table = source.table("train")
     if not len(table):
         raise DataError(f"data.source {spec.data.source!r} has no training samples")
-    preprocess = build_preprocess(spec.data, source, Pipeline(tuple(augmentations_of(spec.data.augment, home))))
+    pipeline = Pipeline(tuple(augmentations_of(spec.data.augment, home)))
+    preprocess = build_preprocess(_with_vocabulary(spec.data, home, say), source, pipeline)
     return Job(
         spec=spec,
         identity=identity(spec),
@@ -64,6 +68,17 @@ def prepare_job(spec: TrainSpec, run: Run, home: Path, say: Say = silent) -> Job
         data_fingerprint=table.fingerprint,
         feed=spec.data.feed if spec.data.feed != "auto" else _chosen_feed(source.name, table, say),
     )
+
+
+def _with_vocabulary(data: DataSpec, home: Path, say: Say) -> DataSpec:
+    """Where the vocabulary is one of the catalog's, pulled now, the file that it is in."""
+    known = trained_weights()
+    if data.text is None or data.text.vocabulary not in known:
+        return data
+    file = pull(known[data.text.vocabulary], home, say) / TOKENIZER
+    if not file.is_file():
+        raise UsageError(f"data.text.vocabulary: {data.text.vocabulary} has no {TOKENIZER}")
+    return data.model_copy(update={"text": data.text.model_copy(update={"vocabulary": str(file)})})
 
 
 def _chosen_feed(name: str, table: Table, say: Say) -> str:

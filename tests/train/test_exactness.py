@@ -12,6 +12,7 @@ from dlsvc.data.order import Shuffled
 from dlsvc.data.plan import Plan
 from dlsvc.store.checkpoint import BUFFER, WEIGHT, Reader, newest_good
 from dlsvc.store.runs import RunStore
+from tests.train.tiny_systems import TINY, missing
 from tests.train.trials import SYSTEMS, killed_in_group, spec_of, train_in_group
 
 STEPS = 12
@@ -25,7 +26,12 @@ EXACT = [
         if system != "lenet5"
     ),
     *(pytest.param(system, (1, 2, 3, 4), marks=pytest.mark.slow) for system in SYSTEMS if system != "lenet5"),
+    *(pytest.param(system, (1, 3), marks=pytest.mark.slow) for system in TINY),
 ]
+
+
+def test_every_model_is_held_to_exactness() -> None:
+    assert missing(set(SYSTEMS)) == set()
 
 
 @pytest.mark.parametrize(("system", "counts"), EXACT)
@@ -59,7 +65,7 @@ QUICK_KILL = ("gan", "blip")
 
 
 @pytest.mark.parametrize(
-    "system", [pytest.param(name, marks=() if name in QUICK_KILL else pytest.mark.slow) for name in SYSTEMS]
+    "system", [pytest.param(name, marks=() if name in QUICK_KILL else pytest.mark.slow) for name in [*SYSTEMS, *TINY]]
 )
 def test_killed_in_the_middle_of_a_phase_changes_nothing(system: str, home: Path) -> None:
     changes = {"budget__steps": STEPS, "checkpoint__every_steps": 5, "strategy": "ddp", "scaling__workers": 2}
@@ -81,6 +87,7 @@ FLOAT = [
         for system in SYSTEMS
         if system != "lenet5"
     ),
+    *(pytest.param(system, STEPS, (1, 3), 1e-4, marks=pytest.mark.slow) for system in TINY),
 ]
 
 

@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from dlsvc.data.preprocess import Preprocess
+from dlsvc.data.text_input import TextInput
+from dlsvc.errors import UsageError
+from dlsvc.spec.schema import TrainSpec
 from dlsvc.train import prepare
 from tests.train.trials import spec_of
 
@@ -19,3 +23,19 @@ def test_auto_feed_goes_by_size_and_says_so(
     spec, run = prepare.open_run(spec_of("lenet5", data__feed="auto"), f"prepare-{feed}", home)
     assert prepare.prepare_job(spec, run, home, said.append).feed == feed
     assert [verdict in line and line.endswith(f"its feed is {feed}") for line in said] == [True]
+
+
+def test_a_vocabulary_of_the_catalog_is_pulled_and_read(home: Path) -> None:
+    spec, run = prepare.open_run(_texts_in("minilm"), "prepare-minilm", home)
+    text = Preprocess.from_json(prepare.prepare_job(spec, run, home).preprocess).text
+    assert isinstance(text, TextInput)
+    assert text.tokenizer.vocab_size == 30522
+    assert text.tokenizer.decode(text.tokenizer.encode("A man is eating food.")) == "a man is eating food."
+    spec, run = prepare.open_run(_texts_in("efficientnet-lite0"), "prepare-none", home)
+    with pytest.raises(UsageError, match=r"efficientnet-lite0 has no tokenizer\.json"):
+        prepare.prepare_job(spec, run, home)
+
+
+def _texts_in(vocabulary: str) -> TrainSpec:
+    text = {"vocabulary": vocabulary, "max_seq_len": 8}
+    return spec_of("text_classifier", data={"source": "wordnet", "limit": 100, "text": text})

@@ -15,6 +15,7 @@ from dlsvc.train.job import Job
 from dlsvc.train.prepare import open_run, prepare_job, resident
 from dlsvc.train.worker import work
 from tests.engine.processes import run_group
+from tests.train.tiny_systems import TINY
 
 SYSTEMS: dict[str, dict[str, Any]] = {
     "lenet5": {
@@ -137,15 +138,16 @@ SYSTEMS["blip"] = {
 
 def spec_of(system: str, **changes: Any) -> TrainSpec:
     """The system's small spec; `changes` are `section__field=value` or `section={...}`."""
+    name = system.replace("_", "-")
     body: dict[str, Any] = {
         "kind": "train",
-        "name": system,
+        "name": name,
         "seed": 7,
         "budget": {"steps": 60},
         "batch": {"global_size": 64, "micro_size": 8},
     }
-    body |= {"checkpoint": {"every_steps": 20}, "report": {"every_steps": 5}, "publish": {"name": f"trial-{system}"}}
-    body |= {section: dict(value) for section, value in SYSTEMS[system].items()}
+    body |= {"checkpoint": {"every_steps": 20}, "report": {"every_steps": 5}, "publish": {"name": f"trial-{name}"}}
+    body |= {section: dict(value) for section, value in {**TINY, **SYSTEMS}[system].items()}
     for path, value in changes.items():
         section, _, field = path.partition("__")
         if field:

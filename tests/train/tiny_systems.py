@@ -1,0 +1,82 @@
+"""Every other model at its tiny size on data that it could be trained on: for what must hold of all of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dlsvc.registry import entries, resolve
+
+_HALF = [0.5, 0.5, 0.5]
+_FILMS = {"source": "wesnoth", "limit": 64, "video": {"frames": 4, "size": 16, "mean": [0.48], "std": [0.13]}}
+_PAIRS = {
+    "source": "shapes",
+    "limit": 512,
+    "image": {"size": 16, "channels": 3, "mean": _HALF, "std": _HALF},
+    "text": {"tokenizer": "character", "vocab_size": 32, "max_seq_len": 8},
+}
+
+
+def _texts(source: str = "wordnet", **more: Any) -> dict[str, Any]:
+    return {"source": source, "limit": 2000, "text": {"tokenizer": "character", **more}}
+
+
+def _images(size: int, source: str = "digits", channels: int = 1, **more: Any) -> dict[str, Any]:
+    image = {"size": size, "channels": channels, "mean": _HALF[:channels], "std": _HALF[:channels]}
+    return {"source": source, "image": image, **more}
+
+
+def _sounds(hop: int) -> dict[str, Any]:
+    audio = {"sample_rate": 8000, "seconds": 0.5, "features": "log-mel", "bins": 16, "window": 256, "hop": hop}
+    return {"source": "asterisk", "limit": 128, "audio": audio}
+
+
+_TEXT = {"vocab_size": 32, "max_seq_len": 8}
+_STEPS = 20
+# The data of each model, and what its tiny size must be told of it.
+_SPECS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "audio_cnn": (_sounds(hop=160), {"num_classes": 5}),
+    "audio_transformer": (_sounds(hop=4000 // (_STEPS - 1)), {"num_classes": 5, "num_steps": _STEPS}),
+    "autoencoder": (_images(8), {}),
+    "bert": (_texts(**_TEXT), {}),
+    "blip2": (_PAIRS, {}),
+    "blip2_qformer": (_PAIRS, {}),
+    "ddpm": (_images(8), {"in_channels": 1, "num_classes": 10}),
+    "efficientnet": (_images(16), {"num_classes": 10}),
+    "gpt2": (_texts(**_TEXT), {}),
+    "kl_autoencoder": (_images(8), {}),
+    "latent_diffusion": (_images(8, text={"prompt": "a {label}", "tokenizer": "character", **_TEXT}), {}),
+    "llama": (_texts(**_TEXT), {}),
+    "mlp": ({"source": "iris"}, {"in_features": 4}),
+    "perceptron": ({"source": "iris", "positive": "setosa"}, {}),
+    "segnet": (_images(16, "nuclei", 3), {"num_classes": 2, "in_channels": 3}),
+    "series_cnn": ({"source": "watch"}, {"in_channels": 6, "num_classes": 7}),
+    "series_transformer": ({"source": "watch"}, {"in_channels": 6, "num_classes": 7, "num_steps": 200}),
+    "similarity": ({"source": "iris"}, {"in_features": 4}),
+    "srgan": (_images(16, "emoji", 3, limit=512), {}),
+    "srresnet": (_images(16, "emoji", 3, limit=512), {}),
+    "temporal_segment": (_FILMS, {"num_classes": 4}),
+    "text_classifier": (_texts(**_TEXT), {"num_classes": 4}),
+    "transformer": (_texts("libreoffice-en-fr", target="target_text", **_TEXT), {}),
+    "vgg16": (_images(32), {"num_classes": 10}),
+    "video_cnn": (_FILMS, {"num_classes": 4}),
+    "video_transformer": (_FILMS, {"num_classes": 4}),
+    "word2vec": (_texts(**_TEXT), {}),
+}
+
+
+def _spec(name: str) -> dict[str, Any]:
+    data, args = _SPECS[name]
+    tiny = resolve("model", name).options["tiny"]
+    return {"model": {"name": name, "args": {**tiny, **args}}, "data": data}
+
+
+TINY = {name: _spec(name) for name in _SPECS}
+TINY["ddpm"]["optim"] = {"ema_decay": 0.9}
+TINY["srgan"]["optim"] = {"phases": {"discriminator": {"lr": 1e-4}, "generator": {"lr": 1e-4, "ema_decay": 0.9}}}
+# GloVe learns from counted pairs of words, which have no entry in the catalog.
+LEFT_OUT = {"glove"}
+
+
+def missing(others: set[str]) -> set[str]:
+    """Registered models that neither these nor the others are of."""
+    return set(entries("model")) - set(TINY) - others - LEFT_OUT
