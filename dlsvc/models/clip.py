@@ -26,7 +26,7 @@ _MAX_LOGIT_SCALE = 100.0
 
 @dataclass(frozen=True)
 class VisionArgs:
-    """The image tower: ViT-B/32."""
+    """The image tower: ViT-B/32. In training it may leave out a share of each image's patches."""
 
     image_size: int = 224
     patch_size: int = 32
@@ -35,6 +35,7 @@ class VisionArgs:
     num_layers: int = 12
     num_heads: int = 12
     mlp_ratio: float = 4.0
+    patch_dropout: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ class ViT(nn.Module):
     A class token and learned positions, norm before each sub-layer, GELU, as in timm and transformers. (transformers
     sets `norm_eps` 1e-12.) With `num_classes=0` it is headless: forward gives the class token after the last norm, as
     `encode` does. `activation`, `patch_bias` and `embedding_norm` make it CLIP's image tower. `similarity` is how its
-    attention compares queries with keys.
+    attention compares queries with keys. In training each image keeps a random share, 1 - `patch_dropout`, of its
+    patches (Li et al. 2023, "Scaling language-image pre-training via masking", section 3).
     """
 
     def __init__(
@@ -48,11 +49,14 @@ class ViT(nn.Module):
         patch_bias: bool = True,
         embedding_norm: bool = False,
         similarity: Literal["dot", "scaled-dot", "general", "additive", "kernel"] = "scaled-dot",
+        patch_dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        if not 0 <= patch_dropout < 1:
+            raise UsageError(f"vit: patch_dropout must be in [0, 1), not {patch_dropout}")
         if image_size % patch_size:
             raise UsageError(f"vit: image_size {image_size} must be a multiple of patch_size {patch_size}")
-        self.image_size = image_size
+        self.image_size, self.patch_dropout = image_size, patch_dropout
         self.patches = nn.Conv2d(in_channels, d_model, patch_size, stride=patch_size, bias=patch_bias)
         self.class_token = nn.Parameter(torch.zeros(d_model))
         self.positions = nn.Parameter(torch.zeros(1 + (image_size // patch_size) ** 2, d_model))
@@ -90,10 +94,20 @@ class ViT(nn.Module):
             raise UsageError(f"vit: images are {tuple(image.shape[-2:])}, the model's image_size is {self.image_size}")
         x: Tensor = self.patches(image).flatten(2).transpose(1, 2)  # (B, C, H, W) -> (B, D, P, P) -> (B, P * P, D)
         x = torch.cat([self.class_token.expand(len(x), 1, -1), x], dim=1) + self.positions  # (B, T, D)
-        x = self.dropout(self.embedding_norm(x))
+        x = self.dropout(self.embedding_norm(self._kept(x)))
         for block in self.blocks[:num_blocks]:
             x = block(x)
         return x
+
+    def _kept(self, x: Tensor) -> Tensor:
+        """In training the class token and a random share of each image's patches, (B, T, D) -> (B, K, D)."""
+        if not (self.training and self.patch_dropout):
+            return x
+        num_patches = x.shape[1] - 1
+        count = max(1, round(num_patches * (1 - self.patch_dropout)))
+        chosen = 1 + torch.rand(len(x), num_patches, device=x.device).topk(count, dim=1).indices
+        places = torch.cat([torch.zeros_like(chosen[:, :1]), chosen], dim=1)[..., None]
+        return x.gather(1, places.expand(-1, -1, x.shape[2]))
 
     def encode(self, image: Tensor) -> Tensor:
         """The image as one vector: its class token after the last norm, (B, D)."""

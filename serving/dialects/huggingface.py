@@ -45,6 +45,7 @@ from dlsvc.tasks.base import Prediction
 from serving.dialects.reading import (
     DEFAULT_TOP_K,
     Read,
+    label_templates,
     read_bootstrapped,
     read_captioning,
     read_class,
@@ -250,6 +251,11 @@ def _write_contrastive(asked: Request, predictions: Sequence[Prediction], classe
         return Answer(vectors[0] if asked.single else vectors)
     image = _finite(predictions[0]["image_embed"])
     texts = np.stack([_finite(row["text_embed"]) for row in predictions[1:]])
+    count = len(label_templates(asked.parameters))
+    if count > 1:
+        # Of several templates the mean direction (Radford et al. 2021, section 3.1.4).
+        texts = texts.reshape(len(labels), count, -1).mean(axis=1)
+        texts /= np.linalg.norm(texts, axis=1, keepdims=True)
     # A sum and not a matrix product, whose rounding depends on where in memory its factors lie.
     logits = float(predictions[0]["logit_scale"]) * (texts * image).sum(axis=1)
     weights = np.exp(logits - logits.max())

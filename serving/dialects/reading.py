@@ -200,12 +200,22 @@ def read_contrastive(inputs: Any, parameters: Mapping[str, Any]) -> Read:
 
 
 def label_texts(parameters: Mapping[str, Any]) -> list[str]:
-    labels, template = parameters["candidate_labels"], parameters.get("hypothesis_template", DEFAULT_TEMPLATE)
+    """Each label in each template, one label after the other."""
+    labels = parameters["candidate_labels"]
     if not isinstance(labels, list) or len(labels) < 2:
         raise UsageError('"candidate_labels" must be a list of at least two texts')
-    if "{}" not in read_text(template, '"hypothesis_template"'):
-        raise UsageError('"hypothesis_template" must have {} where the label goes')
-    return [template.replace("{}", read_text(label, f"label {place}")) for place, label in enumerate(labels)]
+    texts = [read_text(label, f"label {place}") for place, label in enumerate(labels)]
+    return [template.replace("{}", text) for text in texts for template in label_templates(parameters)]
+
+
+def label_templates(parameters: Mapping[str, Any]) -> list[str]:
+    """The texts that a label is put into, one or several."""
+    given = parameters.get("hypothesis_template", DEFAULT_TEMPLATE)
+    templates = given if isinstance(given, list) and given else [given]
+    for template in templates:
+        if "{}" not in read_text(template, '"hypothesis_template"'):
+            raise UsageError('"hypothesis_template" must have {} where the label goes')
+    return templates
 
 
 def read_segmentation(inputs: Any, parameters: Mapping[str, Any]) -> Read:

@@ -29,6 +29,7 @@ class Subject:
 VARIANTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "gan, hinge": ("gan", {"norm": "spectral"}, {"loss": "hinge"}),
     **{f"vit, {name}": ("vit", {"similarity": name}, {}) for name in ("dot", "general", "additive", "kernel")},
+    "vit, patch dropout": ("vit", {"patch_dropout": 0.5}, {}),
     "gan, wasserstein": ("gan", {"norm": "none"}, {"loss": "wasserstein", "gradient_penalty": 10.0}),
 }
 NAMES = sorted(entries("model"))

@@ -125,6 +125,25 @@ def test_audio_cnn_takes_clips_of_any_length() -> None:
     assert model.encode(long).shape == (2, 6)
 
 
+def test_patch_dropout_keeps_a_share_of_each_images_patches_in_training_only() -> None:
+    model = ViT(**TINY_VIT, in_channels=1, num_classes=3, patch_dropout=0.75)
+    image = torch.randn(6, 1, 16, 16)
+    seen = model.states(image)
+    assert seen.shape == (6, 1 + 1, 16)  # the class token and one patch of four
+    blocks, model.blocks = model.blocks, nn.ModuleList()
+    whole = model.eval().states(image)
+    kept = model.train().states(image.expand(6, 1, 16, 16))
+    assert whole.shape == (6, 5, 16)
+    torch.testing.assert_close(kept[:, 0], whole[:, 0])
+    places = [
+        [patch.equal(row[1]) for patch in all_of[1:]].index(True) for row, all_of in zip(kept, whole, strict=True)
+    ]
+    assert len(set(places)) > 1
+    model.blocks = blocks
+    with pytest.raises(UsageError, match="patch_dropout must be in"):
+        ViT(**TINY_VIT, patch_dropout=1.0)
+
+
 def test_audio_transformer_cuts_ten_seconds_as_the_paper_does() -> None:
     with torch.device("meta"):
         model = AudioTransformer()

@@ -166,6 +166,21 @@ def test_zero_shot_scores_are_a_softmax_of_scaled_products() -> None:
     assert first["score"] == pytest.approx(np.exp(2) / (1 + np.exp(2)))
 
 
+def test_of_several_templates_the_mean_direction_counts() -> None:
+    body = as_json(as_text(b"x"), candidate_labels=["a", "b"], hypothesis_template=["one {}", "{} again"])
+    asked = huggingface.parse("contrastive", body)
+    assert [row["text"] for row in asked.inputs[1:]] == ["one a", "a again", "one b", "b again"]
+    vectors = [[1, 0], [0, 1], [0.6, 0.8], [0.6, 0.8]]
+    rows = [{"logit_scale": 10.0, "image_embed": np.float32([0.6, 0.8])}]
+    rows += [{"logit_scale": 10.0, "text_embed": np.float32(vector)} for vector in vectors]
+    first, second = huggingface.answer("contrastive", asked, rows, []).content
+    assert (first["label"], second["label"]) == ("b", "a")
+    apart = 10 * (1 - 1.4 * 0.5**0.5)  # the mean of a's is the diagonal
+    assert first["score"] / second["score"] == pytest.approx(np.exp(apart), rel=1e-5)
+    with pytest.raises(UsageError, match="where the label goes"):
+        huggingface.parse("contrastive", as_json("", candidate_labels=["a", "b"], hypothesis_template=["{}", "x"]))
+
+
 def test_a_picture_is_a_png_of_rounded_pixels() -> None:
     asked = huggingface.parse("adversarial", as_json("", seed=1))
     image = np.float32([[[0.0], [0.5]], [[1.0], [2.0]]])
