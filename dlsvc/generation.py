@@ -6,7 +6,7 @@ their ends, so that what is written of one doesn't depend on what else is in the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,10 +52,18 @@ def without_end(tokens: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
 def sample(
     step: Step, *, end: Tensor, words: Tensor, limits: Tensor, num_tokens: int, how: Sampling = Sampling()
 ) -> Tensor:
-    """Up to `num_tokens` tokens after a prompt, (B, N), and of each text up to its limit (B,): one that has ended goes
-    on with its `end` (B,). `words` (B,) int64 are the samples' keys.
+    """Up to `num_tokens` tokens after a prompt, (B, N), as `sampled` gives them."""
+    found = sampled(step, end=end, words=words, limits=limits, num_tokens=num_tokens, how=how)
+    return torch.stack([token for token, _ in found], dim=1)
+
+
+def sampled(
+    step: Step, *, end: Tensor, words: Tensor, limits: Tensor, num_tokens: int, how: Sampling = Sampling()
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """One token after the other, (B,), and whether it is the text's last, of up to `num_tokens` after a prompt and of
+    each text up to its limit (B,): one that has ended goes on with its `end` (B,). `words` (B,) int64 are the samples'
+    keys.
     """
-    found: list[Tensor] = []
     token: Tensor | None = None
     ended = torch.zeros(len(end), dtype=torch.bool, device=end.device)
     for number in range(num_tokens):
@@ -63,11 +71,10 @@ def sample(
         logits = step(token).float()
         chosen = _drawn(logits, words, number, how) if how.temperature > 0 else logits.argmax(1)
         token = torch.where(ended, end, chosen)
-        found.append(token)
         ended = ended | (token == end)
+        yield token, ended | (limits <= number + 1) | (number == num_tokens - 1)
         if ended.all():
-            break
-    return torch.stack(found, dim=1)
+            return
 
 
 def _drawn(logits: Tensor, words: Tensor, number: int, how: Sampling) -> Tensor:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import Response
+from fastapi.responses import Response, StreamingResponse
 from ray import serve
 from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
@@ -21,7 +21,7 @@ from dlsvc.store.bundle import DIGESTS, Bundle
 from dlsvc.store.models import ModelStore
 from dlsvc.tasks.base import Prediction
 from serving.dialects import huggingface
-from serving.predictor import Input
+from serving.predictor import Input, Piece
 from serving.replica import ModelReplica
 from serving.wire import Unavailable, add_error_handlers, json_response, read_body
 
@@ -131,9 +131,19 @@ class Gateway:
         facts = self._known(name)
         body = await read_body(request)
         asked = huggingface.parse(facts["route"], body, request.headers.get("content-type", ""))
+        if asked.streams:
+            return await self._stream(name, asked)
         predictions = await self._ask(name, asked.inputs)
         answer = huggingface.answer(facts["route"], asked, predictions, facts["classes"])
         return json_response(answer.content) if answer.png is None else Response(answer.png, media_type="image/png")
+
+    async def _stream(self, name: str, asked: huggingface.Request) -> Response:
+        """Server-sent events. What is wrong with the request comes before the first, with its status."""
+        pieces = self.handles[name].options(stream=True).stream.remote(asked.inputs[0])
+        first = await _answered(anext(pieces))
+        if isinstance(first, DlsvcError):
+            raise first
+        return StreamingResponse(_events(asked, first, pieces), media_type="text/event-stream")
 
     async def _ask(self, name: str, inputs: Sequence[Input]) -> list[Prediction]:
         found = await _answered(self.handles[name].predict.remote(inputs))
@@ -149,6 +159,16 @@ class Gateway:
 
 def _row(name: str, facts: Facts) -> dict[str, Any]:
     return {"id": name, "object": "model", "owned_by": "dlsvc", **facts}
+
+
+async def _events(asked: huggingface.Request, first: Piece, pieces: AsyncIterator[Piece]) -> AsyncIterator[bytes]:
+    yield huggingface.event(asked, first)
+    try:
+        async for piece in pieces:
+            yield huggingface.event(asked, piece)
+    # The status is sent already: that a model was lost can only be said here.
+    except (RayError, RayServeException) as error:
+        yield huggingface.broken_off(Unavailable(f"the model was lost while it wrote: {type(error).__name__}"))
 
 
 async def _answered(response: Any) -> Any:

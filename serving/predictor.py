@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,19 @@ from dlsvc.tasks.base import Prediction
 
 Input = Mapping[str, Any]
 
+
+@dataclass(frozen=True)
+class Piece:
+    """A token as it is written: the text that it completes, whether it only ends the text, and of the last one all
+    that was written.
+    """
+
+    token: int
+    text: str
+    is_end: bool = False
+    whole: str | None = None
+
+
 # Every forward pass has this many samples, padded: kernels round by the size of a batch, so a sample's answer would
 # otherwise depend on who else asked at that moment.
 BATCH_SIZE = 8
@@ -24,6 +38,8 @@ BATCH_SIZE = 8
 # How far an image to begin from is changed, where a request doesn't say.
 USUAL_STRENGTH = 0.8
 _GREY = 127
+# What bytes that are no character read as.
+_UNFINISHED = "\ufffd"
 
 
 class Predictor:
@@ -75,6 +91,25 @@ class Predictor:
                 for place, prediction in zip(chosen, self._pass([rows[place] for place in chosen]), strict=True):
                     found[place] = prediction
         return found
+
+    @torch.inference_mode()
+    def stream(self, row: Arrays) -> Iterator[Piece]:
+        """What `compute` writes for a prepared row, token by token."""
+        assert self.preprocess.text is not None
+        tokenizer = self.preprocess.text.tokenizer
+        batch = {name: np.concatenate([array] * BATCH_SIZE) for name, array in row.items()}
+        written: list[int] = []
+        shown = ""
+        for token, is_last in self.task.stream(self.modules, to_tensors(batch, torch.device("cpu"))):
+            written.append(int(token[0]))
+            text = tokenizer.decode(written)
+            last = bool(is_last[0])
+            # Half of a character waits for its other half.
+            whole = text if last or not text.endswith(_UNFINISHED) else shown
+            yield Piece(written[-1], whole[len(shown) :], written[-1] == tokenizer.special.eos, text if last else None)
+            if last:
+                return
+            shown = whole
 
     def _kind(self, row: Arrays) -> Hashable:
         """What rows have in common that can be one batch."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from dlsvc.data.preprocess import Arrays
 from dlsvc.errors import DlsvcError
 from dlsvc.store.models import ModelStore
 from dlsvc.tasks.base import Prediction
-from serving.predictor import Input, Predictor
+from serving.predictor import Input, Piece, Predictor
 
 
 class ModelReplica:
@@ -34,6 +34,17 @@ class ModelReplica:
         except DlsvcError as error:
             return error
         return list(await asyncio.gather(*(self.compute_one(row) for row in rows)))
+
+    async def stream(self, item: Input) -> AsyncIterator[Piece | DlsvcError]:
+        """What is written for an input, token by token, or what is wrong with it."""
+        try:
+            (row,) = await asyncio.to_thread(self.predictor.prepare, [item])
+        except DlsvcError as error:
+            yield error
+            return
+        pieces = self.predictor.stream(row)
+        while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+            yield piece
 
     async def describe(self) -> dict[str, Any]:
         """What it serves; an answer means that it can."""

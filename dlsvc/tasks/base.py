@@ -12,7 +12,7 @@ labels are mixed; `tokens` (B, T) int64; `attention_mask` (B, T) bool, True = ke
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -110,6 +110,11 @@ class Task:
         return False
 
     @property
+    def streams(self) -> bool:
+        """Whether what it writes can be had token by token."""
+        return False
+
+    @property
     def settings(self) -> Mapping[str, Setting]:
         """What a request may set of how its sample is made, by batch key."""
         return {}
@@ -148,6 +153,12 @@ class Task:
 
     def predict(self, modules: Modules, batch: Batch) -> list[Prediction]:
         """One prediction a sample, of numbers, numpy arrays and lists: what evaluation and serving both call."""
+        raise NotImplementedError
+
+    def stream(self, modules: Modules, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
+        """For tasks that stream: the tokens of `predict`, one of each sample (B,) after the other, and whether it is
+        the sample's last.
+        """
         raise NotImplementedError
 
     def vectors(self, modules: Modules, batch: Batch) -> Tensor:

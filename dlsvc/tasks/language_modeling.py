@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dlsvc.errors import UsageError
-from dlsvc.generation import Sampling, aligned_right, sample, without_end
+from dlsvc.generation import Sampling, aligned_right, sampled, without_end
 from dlsvc.registry import register_task
 from dlsvc.tasks.base import Batch, Losses, Metrics, Modules, Prediction, Report, Setting, Task, dummy_samples
 
@@ -51,6 +51,10 @@ class LanguageModeling(Task):
         return True
 
     @property
+    def streams(self) -> bool:
+        return True
+
+    @property
     def settings(self) -> Mapping[str, Setting]:
         return {
             "max_new_tokens": Setting(1, 2**16, whole=True),
@@ -80,11 +84,14 @@ class LanguageModeling(Task):
 
     def predict(self, modules: Modules, batch: Batch) -> list[Prediction]:
         """`written`: the ids of the tokens after each text, int64, up to and with the one that ends it."""
+        written = torch.stack([token for token, _ in self.stream(modules, batch)], dim=1)
+        return [{"written": row} for row in written.cpu().numpy()]
+
+    def stream(self, modules: Modules, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
         asked = {name: batch[name][0].item() if name in batch else value for name, value in self.usual.items()}
         how = Sampling(float(asked["temperature"]), int(asked["top_k"]), float(asked["top_p"]))
         model: Any = modules["model"]
-        written = write_on(reading(model), model.max_seq_len, batch, int(asked["max_new_tokens"]), how)
-        return [{"written": row} for row in written.cpu().numpy()]
+        return writing_on(reading(model), model.max_seq_len, batch, int(asked["max_new_tokens"]), how)
 
     def samples(self, modules: Modules, batch: Batch) -> list[dict[str, str | np.ndarray]]:
         """How it goes on from the first tokens of texts that are longer."""
@@ -133,7 +140,16 @@ def reading(model: Any) -> Reader:
 
 
 def write_on(read: Reader, longest: int, batch: Batch, num_tokens: int, how: Sampling) -> Tensor:
-    """Tokens after each text, (B, N), by a decoder that remembers what it has read, none beyond the `longest` text."""
+    """Tokens after each text, (B, N), as `writing_on` gives them."""
+    return torch.stack([token for token, _ in writing_on(read, longest, batch, num_tokens, how)], dim=1)
+
+
+def writing_on(
+    read: Reader, longest: int, batch: Batch, num_tokens: int, how: Sampling
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """One token after the other, (B,), after each text, and whether it is the last, by a decoder that remembers what it
+    has read, none beyond the `longest` text.
+    """
     keep, end = without_end(batch["tokens"], batch["attention_mask"])
     limits = longest - keep.sum(1)
     tokens, keep, positions = aligned_right(batch["tokens"], keep)
@@ -147,7 +163,7 @@ def write_on(read: Reader, longest: int, batch: Batch, num_tokens: int, how: Sam
         positions = (positions[:, -1:] + 1).clamp(max=longest - 1)
         return read(token[:, None], keep, positions)[:, -1]
 
-    return sample(step, end=end, words=batch["key"], limits=limits, num_tokens=num_tokens, how=how)
+    return sampled(step, end=end, words=batch["key"], limits=limits, num_tokens=num_tokens, how=how)
 
 
 def dummy_texts(num_samples: int, vocab_size: int, length: int) -> tuple[Tensor, Tensor]:

@@ -66,7 +66,7 @@ from serving.dialects.reading import (
     read_translation,
 )
 from serving.dialects.values import read_integer
-from serving.predictor import Input
+from serving.predictor import Input, Piece
 
 MAX_INPUTS = 1000
 # The tasks that answer a text with a text.
@@ -81,6 +81,11 @@ class Request:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     single: bool = True
 
+    @property
+    def streams(self) -> bool:
+        """Whether the answer is to come token by token."""
+        return bool(self.parameters.get("stream", False))
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -88,6 +93,24 @@ class Answer:
 
     content: Any = None
     png: bytes | None = None
+
+
+def event(asked: Request, piece: Piece) -> bytes:
+    """A token as a server-sent event, as text-generation-inference has them; the last one brings the whole text."""
+    before = asked.inputs[0]["text"] if asked.parameters.get("return_full_text", False) else ""
+    whole = None if piece.whole is None else before + piece.whole
+    # Nobody asked for probabilities, and the field must be there.
+    token = {"id": piece.token, "text": piece.text, "logprob": None, "special": piece.is_end}
+    return _event({"token": token, "generated_text": whole, "details": None})
+
+
+def broken_off(error: Exception) -> bytes:
+    """That a stream ends without its end, and why."""
+    return _event({"error": str(error), "error_type": "generation"})
+
+
+def _event(content: Any) -> bytes:
+    return b"data:" + encode(content) + b"\n\n"
 
 
 def encode(content: Any) -> bytes:
@@ -160,10 +183,12 @@ def _document(body: bytes, content_type: str) -> dict[str, Any] | None:
 def _check_parameters(task: str, dialect: _Dialect, parameters: Mapping[str, Any]) -> None:
     """What we don't know or can't do is refused: ignored, it would give another answer than was asked for."""
     for name, value in parameters.items():
+        if name in dialect.parameters:
+            continue
         if name in _ONLY:
             if value != _ONLY[name]:
                 raise UsageError(f'"{name}" can only be {json.dumps(_ONLY[name])} here')
-        elif name not in dialect.parameters:
+        else:
             raise UsageError(f"{task} takes no parameter {name!r}{did_you_mean(name, dialect.parameters)}")
 
 
@@ -299,7 +324,7 @@ _ONLY: Mapping[str, Any] = {
     "stream": False,
 }
 
-_CONTINUING = ("seed", "max_new_tokens", "temperature", "top_k", "top_p", "do_sample", "return_full_text")
+_CONTINUING = ("stream", "seed", "max_new_tokens", "temperature", "top_k", "top_p", "do_sample", "return_full_text")
 _ASKING = ("question", "image", "seed", "max_new_tokens", "temperature", "top_k", "top_p", "do_sample")
 _QUESTION = 'JSON, such as {"inputs": {"image": "base64", "question": "what is it?"}}'
 _JSON_TEXT = 'JSON, such as {"inputs": "a text"}'

@@ -66,6 +66,11 @@ def read_continuation(inputs: Any, parameters: Mapping[str, Any]) -> Read:
     """A text or several to go on with."""
     found = read_writing(parameters)
     several = inputs if isinstance(inputs, list) else [inputs]
+    stream = parameters.get("stream", False)
+    if not isinstance(stream, bool):
+        raise UsageError(f'"stream" must be true or false, not {kind_of(stream)}')
+    if stream and len(several) != 1:
+        raise UsageError(f"a stream is of one text, not of {len(several)}; ask for each by itself")
     return [{"text": read_text(text, f"input {place}"), **found} for place, text in enumerate(several)], False
 
 

@@ -83,6 +83,9 @@ def _parse(task: str, body: bytes, content_type: str) -> huggingface.Request | N
         ("contrastive", as_json(["a"] * 1001), "1 to 1000 inputs"),
         ("contrastive", as_json("", candidate_labels=["a"]), "at least two"),
         ("contrastive", as_json("", candidate_labels=["a", "b"], hypothesis_template="x"), "{}"),
+        ("language-modeling", as_json("a", stream=1), "true or false"),
+        ("language-modeling", as_json(["a", "b"], stream=True), "a stream is of one text, not of 2"),
+        ("translation", as_json("a", stream=True), "can only be false"),
         ("juggling", as_json(""), "no route"),
     ],
 )

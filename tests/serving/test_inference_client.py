@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import numpy as np
 import pytest
 from huggingface_hub import InferenceClient
@@ -58,6 +61,28 @@ def test_text_generation(client: Client, predictors: dict[str, Predictor]) -> No
     asked = {"text": "She was", "seed": 3, "max_new_tokens": 5, "temperature": 1.0, "top_k": 9}
     assert found == predictors["novel"].predict([asked])[0]["text"]
     assert model.text_generation("She was", return_full_text=True).startswith("She was")
+
+
+def test_text_generation_comes_token_by_token(client: Client, predictors: dict[str, Predictor]) -> None:
+    model = _model(client, "novel")
+    how: dict[str, Any] = {"max_new_tokens": 9, "temperature": 1.0, "top_k": 9, "seed": 3}
+    (expected,) = predictors["novel"].predict([{"text": "She was", **how}])
+    pieces = list(model.text_generation("She was", stream=True, do_sample=True, **how))
+    assert len(pieces) == 9
+    assert "".join(pieces) == expected["text"]
+    reply = client.post("novel", as_json("She was", stream=True, return_full_text=True, **how), "application/json")
+    assert reply.type.startswith("text/event-stream")
+    *most, last = (json.loads(event.removeprefix(b"data:")) for event in reply.body.strip().split(b"\n\n"))
+    assert [event["token"]["id"] for event in (*most, last)] == expected["written"].tolist()
+    assert {event["generated_text"] for event in most} == {None}
+    assert last["generated_text"] == "She was" + expected["text"]
+    with pytest.raises(HfHubHTTPError, match="reads at most"):
+        list(model.text_generation("She was " * 500, stream=True))
+    # One who leaves in the middle holds nobody up.
+    begun = model.text_generation("She was", stream=True, **how)
+    assert next(iter(begun)) == pieces[0]
+    del begun
+    assert model.text_generation("She was", **how) == expected["text"]
 
 
 def test_visual_question_answering(client: Client, predictors: dict[str, Predictor]) -> None:
