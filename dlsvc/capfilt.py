@@ -1,9 +1,9 @@
 """CapFilt: captions for images, and a filter of those that don't belong to them (Li et al. 2022, section 3.3).
 
-dlsvc data swap emoji noisy --share 0.3     # pairs as the web has them: some texts belong to other images
-dlsvc train jobs/multimodal/blip-noisy-emoji.yaml
-dlsvc capfilt blip-noisy-emoji noisy clean  # what the model takes for pairs, and captions of its own
-dlsvc train jobs/multimodal/blip-clean-emoji.yaml
+dlsvc data swap shapes ./noisy-shapes --share 0.3     # pairs as the web has them: some texts belong to other images
+dlsvc train jobs/multimodal/blip-noisy-shapes.yaml
+dlsvc capfilt blip-noisy-shapes ./noisy-shapes ./sifted-shapes    # what it takes for pairs, and captions of its own
+dlsvc train jobs/multimodal/blip-sifted-shapes.yaml
 """
 
 from __future__ import annotations
