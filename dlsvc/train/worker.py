@@ -22,13 +22,14 @@ from dlsvc.data.preprocess import Preprocess
 from dlsvc.data.source import open_source
 from dlsvc.engine.base import Engine, Phase
 from dlsvc.engine.build import build_engine, place_of
-from dlsvc.errors import CheckpointError, DlsvcError
+from dlsvc.errors import CheckpointError, DlsvcError, RunFailed
 from dlsvc.optim.build import build_optimizer, freeze
 from dlsvc.optim.schedules import build_schedule
 from dlsvc.store import checkpoint
 from dlsvc.store.bundle import build_model, build_task
 from dlsvc.store.checkpoint import Found, Reader
 from dlsvc.store.models import ModelStore
+from dlsvc.store.runs import Run
 from dlsvc.tasks.base import Task
 from dlsvc.train import saving
 from dlsvc.train.evaluate import Part, evaluate_on
@@ -53,11 +54,31 @@ def work(job: Job, feed_of: FeedOf) -> dict[str, Any]:
     except DlsvcError as error:
         run.condemn(error)
         raise
-    except Exception:
-        run.append(
-            "log.txt", {"time": time.time(), "rank": int(os.environ.get("RANK", 0)), "error": traceback.format_exc()}
-        )
+    except Exception as error:
+        _note(run, error)
         raise
+
+
+def _note(run: Run, error: Exception) -> None:
+    """Write a failure down. The same one twice at the same place of a run that is a function of its spec would come a
+    third time: it is beyond mending. What a lost peer or a disk causes is not held against the run.
+    """
+    rank, fault = int(os.environ.get("RANK", 0)), f"{type(error).__name__}: {error}"
+    begun_at = run.read("workers.json").get("start_step")
+    record = {"rank": rank, "fault": fault, "begun_at": begun_at}
+    earlier = [line for line in run.lines("log.txt") if line.get("rank") == rank][-1:]
+    run.append("log.txt", {"time": time.time(), **record, "error": traceback.format_exc()})
+    if not _of_others(error) and any(line | record == line for line in earlier):
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{where.filename}:{where.lineno}"
+        run.condemn(RunFailed(f"the same failure twice from step {begun_at} on: {fault} ({place}; log.txt has more)"))
+
+
+def _of_others(error: Exception) -> bool:
+    """Whether it may be another process's end, or the machine's, that shows here."""
+    files = {frame.filename for frame in traceback.extract_tb(error.__traceback__)}
+    heard = any("torch/distributed/" in file or "/deepspeed/comm/" in file for file in files)
+    return heard or isinstance(error, OSError | dist.DistError) or "gloo" in str(error)
 
 
 @dataclass

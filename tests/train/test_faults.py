@@ -148,6 +148,47 @@ def test_full_disk_ends_the_run_and_loses_nothing(home: Path, expected: str) -> 
     assert train_in_group(spec, home, run_name="full-disk", world_size=2)["weights_sha256"] == expected
 
 
+def _raising(rank: int, world_size: int, job: Any, messages: tuple[str, ...]) -> str:
+    """Rank 1 fails in its third step, with one message after the other."""
+    from dlsvc.train import loop
+
+    plain, lives = loop.run_phase, len(job.run.lines("attempts.jsonl"))
+
+    def run_phase(*arguments: Any, **options: Any) -> None:
+        if rank == 1 and options["step"] == 3:
+            raise RuntimeError(messages[lives])
+        plain(*arguments, **options)
+
+    loop.run_phase = run_phase
+    resident_work(job)
+    return "no error"
+
+
+@pytest.mark.parametrize(
+    ("messages", "condemned_after"),
+    [
+        (("shapes differ",) * 3, 2),
+        (("shapes differ", "another", "shapes differ"), None),
+        (("[gloo/pair.cc] Connection closed by peer",) * 3, None),
+    ],
+)
+def test_a_failure_that_comes_again_at_the_same_place_ends_the_run(
+    messages: tuple[str, ...], condemned_after: int | None, home: Path
+) -> None:
+    spec, run = open_run(spec_of("lenet5", **CHANGES), f"again-{messages[0][:3].strip('[')}-{messages[1][:3]}", home)
+    job = prepare_job(spec, run, home)
+    for life in range(1, 4):
+        if run.condemned:
+            break
+        with pytest.raises(AssertionError, match="shapes differ|another|closed by peer"):
+            run_group(2, _raising, job, messages)
+        assert run.condemned == (life == condemned_after)
+    if condemned_after:
+        fatal = run.read("fatal.json")["message"]
+        assert "the same failure twice from step 0 on: RuntimeError: shapes differ" in fatal
+        assert "test_faults.py" in fatal
+
+
 def _folder(path: Path, *, good: int, bad: int) -> Path:
     """Two classes of 12-pixel images, of which `bad` are no images."""
     draws = np.random.default_rng(0)
