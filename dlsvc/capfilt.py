@@ -17,20 +17,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
 from dlsvc.augment import keys
 from dlsvc.data.codecs import encode_png
-from dlsvc.data.preprocess import Preprocess
 from dlsvc.data.progress import Say, silent
 from dlsvc.data.source import open_source
 from dlsvc.data.table import Table, chunks
-from dlsvc.data.tensors import to_tensors
 from dlsvc.errors import DataError, Refused, UsageError
+from dlsvc.published import Published
 from dlsvc.spec.data_sections import DataSpec
-from dlsvc.store.bundle import Bundle
 from dlsvc.store.models import ModelStore
-from dlsvc.tasks.base import Batch, dummy_samples
 
 # Where it was drawn that a pair's text is another's.
 SWAPPED = "swapped"
@@ -145,32 +141,16 @@ def _shares(counts: dict[str, int]) -> dict[str, float]:
     return found
 
 
-class _Model:
-    """A published model, in batches."""
-
-    def __init__(self, bundle: Bundle) -> None:
-        self.task = bundle.task()
-        self.modules = self.task.modules(bundle.model())
-        self.preprocess = Preprocess.from_json(bundle.preprocess)
+class _Model(Published):
+    """A model of the task `bootstrapped`."""
 
     def captions(self, images: Sequence[bytes]) -> list[str]:
-        assert self.preprocess.text is not None
-        special = self.preprocess.text.tokenizer.special
-        batch = self._batch([{"image": image} for image in images])
-        batch["ends"] = torch.tensor([[special.bos, special.eos]]).expand(len(images), -1)
-        return [self.preprocess.read_tokens(row["written"].tolist()) for row in self._predict(batch)]
+        return self.written([{"image": image} for image in images])
 
     def scores(self, images: Sequence[bytes], texts: Sequence[str]) -> list[float]:
         """The probability that each image and text belong together."""
         pairs = zip(images, texts, strict=True)
-        return [row["match"] for row in self._predict(self._batch([{"image": i, "text": t} for i, t in pairs]))]
-
-    def _batch(self, inputs: Sequence[dict[str, Any]]) -> Batch:
-        return {**to_tensors(self.preprocess.from_request(inputs), torch.device("cpu")), **dummy_samples(len(inputs))}
-
-    @torch.inference_mode()
-    def _predict(self, batch: Batch) -> list[dict[str, Any]]:
-        return self.task.predict(self.modules, batch)
+        return [row["match"] for row in self.predict([{"image": i, "text": t} for i, t in pairs])]
 
 
 def _pairs(table: Table) -> Iterator[tuple[list[bytes], list[str]]]:
