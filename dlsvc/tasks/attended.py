@@ -55,7 +55,7 @@ def _drawn(alignment: Alignment, width: float) -> np.ndarray:
     figure = Figure(figsize=(width, width), dpi=_DPI, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    axes.imshow(alignment.weights, cmap="Blues", vmin=0, vmax=1)
+    axes.imshow(alignment.weights, cmap="Blues", vmin=0)
     axes.xaxis.tick_top()
     axes.set_xticks(range(len(alignment.source)), alignment.source, rotation=90, fontsize=9)
     axes.set_yticks(range(len(alignment.target)), alignment.target, fontsize=9)

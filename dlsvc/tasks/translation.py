@@ -113,15 +113,19 @@ class Translation(Task):
         layers = [calls[0] for name, calls in seen.items() if name.endswith("context_attention")]
         weights = layers[-2:][0].mean(1).float().cpu().numpy()  # (B, T, S)
         found = []
-        for row, source, target in zip(weights, part["tokens"].tolist(), read[:, 1:].tolist(), strict=True):
-            words = self._words(source), self._words(target)
-            found.append(Alignment(row[: len(words[1]), : len(words[0])], *words))
+        counts = part["attention_mask"].sum(1).tolist()
+        for row, source, target, count in zip(
+            weights, part["tokens"].tolist(), read[:, 1:].tolist(), counts, strict=True
+        ):
+            end = source[count - 1]
+            length = target.index(end) + 1 if end in target else len(target)
+            words = self._words(source[:count]), self._words(target[:length])
+            found.append(Alignment(row[:length, :count], *words))
         return {"alignment": alignment_pictures(found)}
 
     def _words(self, tokens: list[int]) -> list[str]:
-        """Each token as it reads alone, without the padding at the end."""
-        count = len(tokens) - next((place for place, token in enumerate(reversed(tokens)) if token), 0)
-        return [self.read_tokens([token]).strip() or _UNREADABLE for token in tokens[:count]]
+        """Each token as it reads alone."""
+        return [self.read_tokens([token]).strip() or _UNREADABLE for token in tokens]
 
     def dummy_batch(self, num_samples: int, model_args: Mapping[str, Any]) -> Batch:
         sizes = int(model_args["vocab_size"]), int(model_args["max_seq_len"])
