@@ -225,21 +225,6 @@ def data_swap(source: str, target: Path, share: float, seed: int, as_json: bool)
     answer(found, as_json, blocks(found))
 
 
-@data.command("rewrite")
-@click.argument("source", metavar="NAME|PATH")
-@click.argument("target", metavar="FOLDER", type=click.Path(path_type=Path))
-@click.option("--by", "models", multiple=True, required=True, help="A model that writes texts; again for a chain.")
-@click.option("--temperature", type=click.FloatRange(min=0), help="At which a language model draws its tokens.")
-@json_option
-def data_rewrite(source: str, target: Path, models: tuple[str, ...], temperature: float | None, as_json: bool) -> None:
-    """Write a data set with its training texts written anew beside them: translated there and back, or gone on from."""
-    from dlsvc.rewrite import rewrite
-    from dlsvc.store.home import home
-
-    found = rewrite(source, target, models, home(), temperature=temperature, say=say)
-    answer(found, as_json, blocks(found))
-
-
 def _augmentations(asked: str) -> list[Any]:
     """Those of a spec's file, or of a list in YAML, checked as a spec's are."""
     from dlsvc.spec.load import load_kind

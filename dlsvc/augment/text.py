@@ -22,8 +22,8 @@ from dlsvc.augment.registry import register_augmentation
 from dlsvc.errors import UsageError
 
 Lexicon = Mapping[str, tuple[str, ...]]
-# model, texts, a seed a text -> texts
-Predict = Callable[[str, list[str], list[int]], list[str]]
+# model, texts, a seed a text, how it is to write -> texts
+Predict = Callable[[str, list[str], list[int], Mapping[str, float]], list[str]]
 
 _WORD = re.compile(r"^(\W*)(.*?)(\W*)$", re.DOTALL)
 
@@ -207,18 +207,20 @@ class BackTranslation(_Resourceful):
 @register_augmentation("generation", modality="text")
 @dataclass(frozen=True)
 class Generation(_Resourceful):
-    """Lets a published language model write the text anew."""
+    """Lets a published language model go on from the first half of a text's words, drawn at `temperature`."""
 
     model: str
     p: float = 0.5
+    temperature: float = 0.8
 
     needs = ("predict",)
 
     def __post_init__(self) -> None:
         check_probability("generation", self.p)
+        check_within("generation", "temperature", self.temperature, 0, 100)
 
     def apply_text(self, texts: Sequence[str], keys: random.Keys) -> list[str]:
-        return _through(self, "generation", (self.model,), texts, keys)
+        return _through(self, "generation", (self.model,), texts, keys, {"temperature": self.temperature})
 
 
 def _check(augmentation: Any) -> None:
@@ -244,6 +246,7 @@ def _through(
     models: Sequence[str],
     texts: Sequence[str],
     keys: random.Keys,
+    how: Mapping[str, float] = MappingProxyType({}),
 ) -> list[str]:
     """The chosen texts through the models, one after the other, with seeds of their own."""
     if "predict" not in augmentation.resources:
@@ -253,7 +256,7 @@ def _through(
     seeds = (random.derive(keys, f"{name}/seed")[on] >> np.uint64(1)).tolist()
     found, changed = list(texts), [texts[place] for place in on.tolist()]
     for model in models:
-        changed = predict(model, changed, seeds) if changed else []
+        changed = predict(model, changed, seeds, how) if changed else []
     for place, text in zip(on.tolist(), changed, strict=True):
         found[place] = text
     return found

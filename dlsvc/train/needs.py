@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dlsvc.augment.registry import resolve
 from dlsvc.data.catalog import trained_weights
 from dlsvc.errors import NotFound
 from dlsvc.spec.load import load_kind
@@ -42,6 +43,10 @@ def settle_needs(spec: TrainSpec, *, make: bool, address: str | None) -> list[st
 def _named(spec: TrainSpec) -> dict[str, str]:
     """The bundles that a spec names, and the field that does."""
     named = dict.fromkeys(spec.init_from.values(), "init_from")
+    for place, augmentation in enumerate(spec.data.augment):
+        if "predict" in getattr(resolve(augmentation.name).load(), "needs", ()):
+            models = {field: augmentation.parameters.get(field) for field in ("model", "back")}
+            named |= {model: f"data.augment[{place}].{field}" for field, model in models.items() if model}
     return named | ({spec.evaluate.fidelity.features: "evaluate.fidelity"} if spec.evaluate.fidelity else {})
 
 

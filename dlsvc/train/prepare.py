@@ -24,6 +24,7 @@ from dlsvc.data.source import open_source
 from dlsvc.data.subword import TOKENIZER
 from dlsvc.data.table import CACHE_BYTES, Table
 from dlsvc.errors import DataError, UsageError
+from dlsvc.published import writers
 from dlsvc.spec.data_sections import AugmentSpec, DataSpec
 from dlsvc.spec.load import identity, resolve
 from dlsvc.spec.schema import TrainSpec
@@ -118,11 +119,12 @@ def augmentations_of(asked: Iterable[AugmentSpec], home: Path) -> list[Any]:
 
 def _provided(augmentation: Any, home: Path) -> Any:
     """An augmentation with what it needs beside its parameters."""
-    if "lexicon" not in getattr(augmentation, "needs", ()):
-        return augmentation
-    from dlsvc.data.lexicon import wordnet_lexicon
+    needs = getattr(augmentation, "needs", ())
+    if "lexicon" in needs:
+        from dlsvc.data.lexicon import wordnet_lexicon
 
-    return augmentation.with_resources({"lexicon": wordnet_lexicon(home)})
+        return augmentation.with_resources({"lexicon": wordnet_lexicon(home)})
+    return augmentation.with_resources({"predict": writers(home)}) if "predict" in needs else augmentation
 
 
 def resident(table: Rows, job: Job, start: int, rank: int, world_size: int) -> Iterator[Round]:

@@ -397,7 +397,7 @@ def model_case(by: str, operation: Any, wanted: Callable[[str], str]) -> Case:
 
     def measure() -> float:
         given = [f"text {n}" for n in range(CALLS)]
-        asked = operation.with_resources({"predict": lambda model, texts, _: [f"{model}({one})" for one in texts]})
+        asked = operation.with_resources({"predict": lambda model, texts, *_: [f"{model}({one})" for one in texts]})
         found = asked.apply_text(given, own(CALLS))
         return float(sum(one != wanted(old) for old, one in zip(given, found, strict=True)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -77,7 +78,7 @@ def test_models_are_asked_with_seeds_of_the_texts() -> None:
     """The seam that published models answer behind: two of them for a translation and back, one to generate."""
     asked: list[tuple[str, list[str], list[int]]] = []
 
-    def predict(model: str, texts: list[str], seeds: list[int]) -> list[str]:
+    def predict(model: str, texts: list[str], seeds: list[int], how: Mapping[str, float]) -> list[str]:
         asked.append((model, texts, seeds))
         return [f"{model}({text})" for text in texts]
 
