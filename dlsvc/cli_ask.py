@@ -44,10 +44,25 @@ def predict(
 
     numbers = _numbers(features) if features is not None else None
     asked = read_parameters(parameters)
+    told: list[str] = []
+
+    def tell(piece: str) -> None:
+        told.append(piece)
+        click.echo(piece, nl=False)
+
     found = predict_command(
-        reference, home=home(), features=numbers, labels=list(labels) or None, parameters=asked, **given
+        reference,
+        home=home(),
+        features=numbers,
+        labels=list(labels) or None,
+        parameters=asked,
+        tell=None if as_json else tell,
+        **given,
     )
-    answer(found, as_json, blocks(found))
+    if told:
+        click.echo()
+    else:
+        answer(found, as_json, blocks(found))
 
 
 def _numbers(features: str) -> list[float]:

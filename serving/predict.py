@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,13 @@ def predict_command(
     seed: int | None = None,
     parameters: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """One of an image file (with labels: which fits), a sound file, a film, a JSON file of a series, a text, a row of
     features or several, or a seed to generate from, with a text where the model makes what is asked for, and an image
     that it then begins from.
-    `parameters` are the dialect's own, such as guidance_scale.
+    `parameters` are the dialect's own, such as guidance_scale; with `stream`, each piece of the text goes to `tell` as
+    it is written.
 
     `answer` in what is returned is the JSON that a server sends, to the byte; a picture is written to `out`, by
     default NAME.png here, and returned as its path and sha256.
@@ -56,7 +58,7 @@ def predict_command(
         "seed": seed,
     }
     asked = _request(route(predictor), given, labels, parameters or {})
-    found = answer(predictor, asked)
+    found = answer(predictor, asked) if tell is None or not asked.streams else _told(predictor, asked, tell)
     facts = {"model": predictor.bundle.reference, "task": predictor.task_name}
     if found.png is None:
         return {**facts, "answer": found.content}
@@ -81,6 +83,16 @@ def answer(predictor: Predictor, asked: huggingface.Request) -> huggingface.Answ
     """The answer to a request of the dialect."""
     predictions = predictor.predict(asked.inputs)
     return huggingface.answer(route(predictor), asked, predictions, predictor.bundle.classes)
+
+
+def _told(predictor: Predictor, asked: huggingface.Request, tell: Callable[[str], None]) -> huggingface.Answer:
+    """The answer to a request, once each piece of it was told."""
+    (row,) = predictor.prepare(asked.inputs)
+    whole = None
+    for piece in predictor.stream(row):
+        tell(piece.text)
+        whole = piece.whole
+    return huggingface.answer(route(predictor), asked, [{"text": whole}], predictor.bundle.classes)
 
 
 def route(predictor: Predictor) -> str:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from ray.exceptions import ActorUnavailableError
 
 from serving.app import _events
 from serving.dialects import huggingface
+from serving.predict import predict_command
 from serving.predictor import Piece, Predictor
 from tests.serving.client import as_json
 
@@ -26,6 +29,16 @@ def test_pieces_are_the_prediction(how: dict[str, float], predictors: dict[str, 
         assert "".join(piece.text for piece in [*most, last]) == whole["text"] == last.whole
         assert [piece.token for piece in [*most, last]] == whole["written"].tolist()[: len(most) + 1]
         assert not any(piece.is_end or piece.whole is not None for piece in most)
+
+
+def test_the_command_says_each_piece(published: Path, predictors: dict[str, Predictor]) -> None:
+    told: list[str] = []
+    how = {"temperature": 1.0, "seed": 4}
+    asked: dict[str, Any] = {"home": published, "text": "She was"}
+    found = predict_command("test-novel", **asked, parameters={**how, "stream": True}, tell=told.append)
+    assert len(told) > 1
+    assert found == predict_command("test-novel", **asked, parameters=how)
+    assert "".join(told) == found["answer"][0]["generated_text"]
 
 
 def test_a_character_of_several_tokens_comes_whole(predictors: dict[str, Predictor]) -> None:
