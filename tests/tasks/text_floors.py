@@ -25,6 +25,7 @@ from dlsvc.store.models import ModelStore
 from dlsvc.tasks.translation import scores
 
 _ORDER, _DISCOUNT = 5, 0.75
+_TRANSLATORS = ("transformer-libreoffice", "transformer-libreoffice-back", "transformer-bible")
 
 
 class KneserNey:
@@ -112,7 +113,7 @@ def _texts(preprocess: Preprocess, table: Any) -> list[list[int]]:
 
 if __name__ == "__main__":
     place = Path(sys.argv[1]) if len(sys.argv) > 1 else Path.home() / ".dlsvc"
-    for recipe in ("gpt2-austen", "llama-austen", "bert-wordnet", "transformer-libreoffice"):
+    for recipe in ("gpt2-austen", "llama-austen", "bert-wordnet", *_TRANSLATORS):
         try:
             print(recipe, {metric: round(value, 3) for metric, value in floors(recipe, place).items()}, flush=True)
         except NotFound:
