@@ -35,11 +35,10 @@ class Pipeline:
         return bool(self._having("matrix") or self._having("colour") or self._having("apply") or self._having("cover"))
 
     def apply(self, samples: Mapping[str, Any], keys: random.Keys) -> Samples:
-        """New samples; images stay uint8."""
+        """New samples; images and films stay uint8."""
         found = self._others(samples, keys)
         if self.changes_images and "image" in samples:
-            whole = self._float_images(samples["image"], keys)
-            found["image"] = np.clip(np.rint(self._covered(whole, keys, 0.0)), 0, 255).astype(np.uint8)
+            found["image"] = self._rounded(samples["image"], keys)
         return found
 
     def apply_normalised(
@@ -76,7 +75,9 @@ class Pipeline:
         return [(place, one) for place, one in enumerate(self.augmentations) if hasattr(one, method)]
 
     def _others(self, samples: Mapping[str, Any], keys: random.Keys) -> Samples:
-        """Everything but images: masks and boxes after the geometry, texts and sounds by their own operations."""
+        """Everything but images: masks and boxes after the geometry, films as images whose frames share their draws,
+        texts and sounds by their own operations.
+        """
         found = dict(samples)
         if self._having("matrix") and samples.keys() & {"mask", "boxes"}:
             size = next(samples[name].shape[1:3] for name in ("image", "mask") if name in samples)
@@ -85,6 +86,10 @@ class Pipeline:
                 found["mask"] = _moved_masks(samples["mask"], matrix)
             if "boxes" in samples:
                 found["boxes"] = geometry.move_boxes(samples["boxes"], matrix, size)
+        if self.changes_images and "video" in samples:
+            films = samples["video"]  # (B, T, H, W, C)
+            frames = self._rounded(films.reshape(-1, *films.shape[2:]), np.repeat(keys, films.shape[1]))
+            found["video"] = frames.reshape(films.shape)
         for kind in ("text", "audio"):
             if kind in samples:
                 for place, one in self._having(f"apply_{kind}"):
@@ -102,6 +107,10 @@ class Pipeline:
             for place, one in steps:
                 whole = colours.chain(whole, one.colour(_keys_at(keys, place), colours.mapped(whole, mean)))
         return whole.astype(np.float32)
+
+    def _rounded(self, images: NDArray[np.uint8], keys: random.Keys) -> NDArray[np.uint8]:
+        whole = self._covered(self._float_images(images, keys), keys, 0.0)
+        return np.clip(np.rint(whole), 0, 255).astype(np.uint8)
 
     def _float_images(self, images: NDArray[np.uint8], keys: random.Keys) -> NDArray[np.float32]:
         """(B, H, W, C) float32 in [0, 255], before patches."""

@@ -40,6 +40,8 @@ _AUGMENTED = {
     "translation": {"text"},
     "vqa": {"image", "text"},
     "audio": {"audio", "spectrogram"},
+    # Each frame as an image, all of a film's alike.
+    "video": {"image"},
 }
 
 

@@ -234,3 +234,17 @@ def test_parameters_are_checked(name: str) -> None:
 def test_unknown_name_is_refused() -> None:
     with pytest.raises(NotFound, match="did you mean 'flip'"):
         resolve("flop")
+
+
+def test_all_frames_of_a_film_are_changed_alike() -> None:
+    films = np.random.default_rng(0).integers(0, 256, (12, 4, 10, 9, 3), np.uint8)
+    keys = random.sample_keys(0, np.zeros(12, np.int64), np.arange(12))
+    pipeline = Pipeline((HorizontalFlip(), Shift(3), Brightness(), RandomErasing()))
+    found = pipeline.apply({"video": films}, keys)["video"]
+    assert found.shape == films.shape
+    assert found.dtype == np.uint8
+    for frame in range(4):
+        np.testing.assert_array_equal(found[:, frame], pipeline.apply({"image": films[:, frame]}, keys)["image"])
+    changed = (found != films).any((1, 2, 3, 4))
+    assert changed.mean() > 0.5
+    np.testing.assert_array_equal(pipeline.apply({"video": films[3:4]}, keys[3:4])["video"], found[3:4])
