@@ -14,6 +14,7 @@ from dlsvc.augment.pipeline import Pipeline
 from dlsvc.data.codecs import Undecodable, decode_audio, decode_image, encode_png, resize_pixels
 from dlsvc.data.source import Source
 from dlsvc.data.table import Table
+from dlsvc.data.video_input import VideoInput
 
 _COLUMNS, _ROWS = 10, 6
 _CELL, _CAPTION = 96, 16
@@ -21,6 +22,8 @@ _SAMPLES = 8
 # What a sound is looked at as, where the catalog doesn't say.
 _SAMPLE_RATE, _SECONDS = 8000, 2
 _WINDOW = 256
+# Of a film four frames are looked at.
+_FILM = VideoInput(4, _CELL // 2, 3, (0.0,), (1.0,))
 
 Pixels = NDArray[np.uint8]
 
@@ -54,6 +57,8 @@ def _decoded(rows: dict[str, Any], source: Source) -> dict[str, Any]:
     if "image" in rows:
         channels, size = source.channels or 3, source.image_size or _CELL
         found["image"] = np.stack([_pixels(image, channels, size) for image in rows["image"]])
+    if "video" in rows:
+        found["video"] = np.stack([_film(film) for film in rows["video"]])
     if "audio" in rows:
         found["audio"] = np.stack([_sound(sound) for sound in rows["audio"]])
     return found
@@ -66,6 +71,19 @@ def _pixels(image: Any, channels: int, size: int) -> Pixels:
         return np.zeros((size, size, channels), np.uint8)
 
 
+def _film(film: Any) -> Pixels:
+    """(T, H, W, C)"""
+    try:
+        return _FILM.decode(film)
+    except Undecodable:
+        return np.zeros(_FILM.shape, np.uint8)
+
+
+def _in_square(film: Pixels) -> Pixels:
+    """Four frames as one picture, (2 H, 2 W, C)."""
+    return np.concatenate([np.concatenate([film[0], film[1]], 1), np.concatenate([film[2], film[3]], 1)])
+
+
 def _sound(sound: Any) -> NDArray[np.float32]:
     try:
         return decode_audio(sound, _SAMPLE_RATE, _SAMPLE_RATE * _SECONDS)
@@ -76,7 +94,7 @@ def _sound(sound: Any) -> NDArray[np.float32]:
 def _strips(versions: Sequence[dict[str, Any]]) -> list[Pixels]:
     """A line of cells a sample: itself, then its versions."""
     captions = ["as it is", *(f"epoch {epoch}" for epoch in range(len(versions) - 1))]
-    for kind, shown in (("image", lambda one: one), ("audio", spectrogram)):
+    for kind, shown in (("image", lambda one: one), ("video", _in_square), ("audio", spectrogram)):
         if kind in versions[0]:
             return [
                 np.concatenate([cell(shown(v[kind][place]), c) for v, c in zip(versions, captions, strict=True)], 1)

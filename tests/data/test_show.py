@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from dlsvc.augment.geometry import Rotation
+from dlsvc.augment.geometry import HorizontalFlip, Rotation
 from dlsvc.augment.text import RandomDeletion
 from dlsvc.cli import main
 from dlsvc.data import gallery, show
@@ -68,6 +68,16 @@ def test_augmented_pictures_stand_beside_their_samples(data_home: Path, tmp_path
         cells = np.asarray(image).reshape(8, 116, 10, 100, 3).swapaxes(1, 2)[:, :, 2:98, 2:98]
     assert (cells[:, 0] != cells[:, 1]).any(axis=(1, 2, 3)).all()
     assert (cells[:, 1] != cells[:, 2]).any(axis=(1, 2, 3)).all()
+
+
+def test_augmented_films_are_four_frames_in_a_square(data_home: Path, tmp_path: Path) -> None:
+    facts = show.describe("wesnoth", data_home, tmp_path / "films.png", augmentations=[HorizontalFlip(1.0)])
+    with Image.open(facts["augmented"]["grid"]) as image:
+        sheet = np.asarray(image)
+    one, flipped = (sheet[2:98, left + 2 : left + 98] for left in (0, 100))
+    assert (one < 250).any()
+    np.testing.assert_array_equal(flipped[:, :48], one[:, :48][:, ::-1])
+    np.testing.assert_array_equal(flipped[:, 48:], one[:, 48:][:, ::-1])
 
 
 def test_augmented_texts_stand_beside_their_samples(data_home: Path) -> None:
