@@ -7,19 +7,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dlsvc.nn.attention import rollout, watched
+from dlsvc.tasks.base import in_colour, stretched
 
-# Of an image, what nothing reached is shown this bright.
-_DARK = 0.15
+# So much of a picture is the colour of what reached the model, the rest the picture itself.
+_TINT = 0.4
 _DPI = 100
 
 
 def patch_attention(model: nn.Module, image: Tensor, shown: Tensor) -> Tensor:
-    """The pictures `shown` (B, C, H, W) in [0, 1], darker where less of the image reached the model's class token,
-    which stands before the patches of a square grid; (0, C, H, W) for a model without one.
+    """The pictures `shown` (B, C, H, W) in [0, 1] as (B, 3, H, W), red where most of the image reached the model's
+    class token and blue where least did; the token stands before the patches of a square grid, and for a model without
+    one there are none, (0, 3, H, W).
     """
     with watched(model) as seen:
         model(image)
@@ -27,11 +30,11 @@ def patch_attention(model: nn.Module, image: Tensor, shown: Tensor) -> Tensor:
     tokens = layers[0].shape[-1] if layers else 0
     side = round(max(tokens - 1, 0) ** 0.5)
     if side < 2 or side * side != tokens - 1 or any(weights.shape[-2:] != (tokens, tokens) for weights in layers):
-        return shown[:0]
+        return shown.new_zeros(0, 3, *shown.shape[2:])
     reached = rollout(layers)[:, 0, 1:].unflatten(1, (1, side, side))  # (B, 1, P, P)
-    reached = reached / reached.amax((2, 3), keepdim=True)
-    bright = F.interpolate(reached, size=shown.shape[-2:], mode="bilinear", align_corners=False)
-    return shown * (_DARK + (1 - _DARK) * bright)
+    heat = stretched(F.interpolate(reached, size=shown.shape[-2:], mode="bilinear", align_corners=False))
+    colour = torch.cat([heat, torch.zeros_like(heat), 1 - heat], dim=1)
+    return (1 - _TINT) * in_colour(shown) + _TINT * colour
 
 
 @dataclass(frozen=True)

@@ -227,6 +227,11 @@ def stretched(images: Tensor) -> Tensor:
     return (images - low) / (high - low).clamp(min=1e-6)
 
 
+def in_colour(images: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, 3, H, W), in grey unless there are three channels."""
+    return images if images.shape[1] == 3 else images.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+
+
 def as_pictures(images: Tensor) -> np.ndarray:
     """(B, C, H, W) in [0, 1] -> (B, H, W, C) float32 on the CPU."""
     return images.detach().float().clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()

@@ -23,6 +23,7 @@ from dlsvc.tasks.base import (
     Task,
     as_pictures,
     dummy_samples,
+    in_colour,
     model_inputs,
     stretched,
 )
@@ -98,7 +99,9 @@ class Classification(Task):
         found = {"confident_mistakes": as_pictures(stretched(batch["image"][worst]))} if len(worst) else {}
         image = batch["image"][:_NUM_PICTURES]
         seen = patch_attention(modules["model"], image, stretched(image))
-        return {**found, "attention": as_pictures(torch.cat([stretched(image), seen]))} if len(seen) else found
+        return (
+            {**found, "attention": as_pictures(torch.cat([in_colour(stretched(image)), seen]))} if len(seen) else found
+        )
 
     def dummy_batch(self, num_samples: int, model_args: Mapping[str, Any]) -> Batch:
         label = torch.randint(0, int(model_args["num_classes"]), (num_samples,))
