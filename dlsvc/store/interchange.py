@@ -16,7 +16,7 @@ from dlsvc.errors import DataError, NotFound, Refused, UsageError
 from dlsvc.registry import REQUIRED, Argument, resolve
 from dlsvc.store import language_configs, multimodal_configs, signal_configs
 from dlsvc.store.keymaps import Tensors, export_weights, import_weights
-from dlsvc.store.widths import Args, our_width, require, transformers_labels, transformers_width
+from dlsvc.store.widths import Args, our_vit, our_width, require, transformers_vit, transformers_width
 
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 
@@ -114,35 +114,22 @@ def _class_names(config: Args) -> tuple[str, ...]:
 
 def _export_transformers_vit(args: Args, classes: Sequence[str]) -> dict[str, Any]:
     _refuse_clip_tower(args)
-    head = args["num_classes"]
     return {
-        "architectures": ["ViTForImageClassification" if head else "ViTModel"],
+        "architectures": ["ViTForImageClassification" if args["num_classes"] else "ViTModel"],
         "model_type": "vit",
-        "dtype": "float32",
         "image_size": args["image_size"],
         "patch_size": args["patch_size"],
         "num_channels": args["in_channels"],
-        **transformers_width(args),
-        "layer_norm_eps": args["norm_eps"],
-        "hidden_act": "gelu",
-        "hidden_dropout_prob": args["dropout"],
-        "attention_probs_dropout_prob": args["dropout"],
-        "qkv_bias": True,
-        **(transformers_labels(classes, head) if head else {}),
+        **transformers_vit(args, classes),
     }
 
 
 def _import_transformers_vit(config: Args) -> dict[str, Any]:
-    require(config, "hidden_act", ("gelu",))
-    require(config, "qkv_bias", (True,))
     return {
         "image_size": config.get("image_size", 224),
         "patch_size": config.get("patch_size", 16),
         "in_channels": config.get("num_channels", 3),
-        **our_width(config, width=768, layers=12, heads=12, hidden=3072),
-        "dropout": config.get("hidden_dropout_prob", 0.0),
-        "num_classes": len(config.get("id2label") or (0, 1)),
-        "norm_eps": config.get("layer_norm_eps", 1e-12),
+        **our_vit(config, norm_eps=1e-12),
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dlsvc.errors import Refused
-from dlsvc.store.widths import Args, our_width, require, transformers_labels, transformers_width
+from dlsvc.store.widths import Args, our_vit, require, transformers_labels, transformers_vit
 
 
 def _export_audio(args: Args, classes: Sequence[str]) -> dict[str, Any]:
@@ -18,13 +18,11 @@ def _export_audio(args: Args, classes: Sequence[str]) -> dict[str, Any]:
         "patch_size": args["patch_size"],
         "frequency_stride": args["stride"],
         "time_stride": args["stride"],
-        **_shared(args, classes),
+        **transformers_vit(args, classes),
     }
 
 
 def _import_audio(config: Args) -> dict[str, Any]:
-    require(config, "hidden_act", ("gelu",))
-    require(config, "qkv_bias", (True,))
     stride = config.get("frequency_stride", 10)
     require(config, "time_stride", (stride,))
     return {
@@ -32,7 +30,7 @@ def _import_audio(config: Args) -> dict[str, Any]:
         "num_steps": config.get("max_length", 1024),
         "patch_size": config.get("patch_size", 16),
         "stride": stride,
-        **_our_shared(config, norm_eps=1e-12),
+        **our_vit(config, norm_eps=1e-12),
     }
 
 
@@ -45,43 +43,18 @@ def _export_video(args: Args, classes: Sequence[str]) -> dict[str, Any]:
         "image_size": args["image_size"],
         "patch_size": args["patch_size"],
         "num_channels": args["in_channels"],
-        **_shared(args, classes),
+        **transformers_vit(args, classes),
     }
 
 
 def _import_video(config: Args) -> dict[str, Any]:
     require(config, "attention_type", ("divided_space_time",))
-    require(config, "hidden_act", ("gelu",))
-    require(config, "qkv_bias", (True,))
     return {
         "num_frames": config.get("num_frames", 8),
         "image_size": config.get("image_size", 224),
         "patch_size": config.get("patch_size", 16),
         "in_channels": config.get("num_channels", 3),
-        **_our_shared(config, norm_eps=1e-6),
-    }
-
-
-def _shared(args: Args, classes: Sequence[str]) -> dict[str, Any]:
-    """What both models that grew from the ViT say."""
-    return {
-        "dtype": "float32",
-        **transformers_width(args),
-        "layer_norm_eps": args["norm_eps"],
-        "hidden_act": "gelu",
-        "hidden_dropout_prob": args["dropout"],
-        "attention_probs_dropout_prob": args["dropout"],
-        "qkv_bias": True,
-        **transformers_labels(classes, args["num_classes"]),
-    }
-
-
-def _our_shared(config: Args, *, norm_eps: float) -> dict[str, Any]:
-    return {
-        **our_width(config, width=768, layers=12, heads=12, hidden=3072),
-        "dropout": config.get("hidden_dropout_prob", 0.0),
-        "num_classes": len(config.get("id2label") or (0, 1)),
-        "norm_eps": config.get("layer_norm_eps", norm_eps),
+        **our_vit(config, norm_eps=1e-6),
     }
 
 

@@ -38,6 +38,32 @@ def transformers_labels(classes: Sequence[str], num_classes: int) -> dict[str, A
     }
 
 
+def transformers_vit(args: Args, classes: Sequence[str]) -> dict[str, Any]:
+    """What a ViT says, and what grew from it; without a head it has no classes."""
+    return {
+        "dtype": "float32",
+        **transformers_width(args),
+        "layer_norm_eps": args["norm_eps"],
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": args["dropout"],
+        "attention_probs_dropout_prob": args["dropout"],
+        "qkv_bias": True,
+        **(transformers_labels(classes, args["num_classes"]) if args["num_classes"] else {}),
+    }
+
+
+def our_vit(config: Args, *, norm_eps: float) -> dict[str, Any]:
+    """Our names of the same. Raises DataError for what no ViT here has."""
+    require(config, "hidden_act", ("gelu",))
+    require(config, "qkv_bias", (True,))
+    return {
+        **our_width(config, width=768, layers=12, heads=12, hidden=3072),
+        "dropout": config.get("hidden_dropout_prob", 0.0),
+        "num_classes": len(config.get("id2label") or (0, 1)),
+        "norm_eps": config.get("layer_norm_eps", norm_eps),
+    }
+
+
 def require(config: Args, name: str, allowed: tuple[Any, ...]) -> None:
     value = config.get(name, allowed[-1])
     if value not in allowed:
