@@ -49,14 +49,6 @@ def without_end(tokens: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
     return keep & (torch.arange(tokens.shape[1], device=tokens.device) < last), end
 
 
-def sample(
-    step: Step, *, end: Tensor, words: Tensor, limits: Tensor, num_tokens: int, how: Sampling = Sampling()
-) -> Tensor:
-    """Up to `num_tokens` tokens after a prompt, (B, N), as `sampled` gives them."""
-    found = sampled(step, end=end, words=words, limits=limits, num_tokens=num_tokens, how=how)
-    return torch.stack([token for token, _ in found], dim=1)
-
-
 def sampled(
     step: Step, *, end: Tensor, words: Tensor, limits: Tensor, num_tokens: int, how: Sampling = Sampling()
 ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -75,6 +67,11 @@ def sampled(
         yield token, ended | (limits <= number + 1) | (number == num_tokens - 1)
         if ended.all():
             return
+
+
+def stacked(found: Iterator[tuple[Tensor, Tensor]]) -> Tensor:
+    """All tokens of `sampled`, (B, N)."""
+    return torch.stack([token for token, _ in found], dim=1)
 
 
 def _drawn(logits: Tensor, words: Tensor, number: int, how: Sampling) -> Tensor:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dlsvc.generation import Sampling, aligned_right, beam_search, sample, without_end
+from dlsvc.generation import Sampling, aligned_right, beam_search, sampled, stacked, without_end
 from dlsvc.models.gpt2 import GPT2
 from dlsvc.models.llama import Llama
 from dlsvc.tasks.language_modeling import reading, write_on
@@ -68,7 +68,8 @@ def test_draws_follow_the_probabilities() -> None:
     end, words = torch.full((20000,), -1), torch.arange(20000)
 
     def share(how: Sampling) -> list[float]:
-        drawn = sample(lambda _: logits, end=end, words=words, limits=torch.full((20000,), 9), num_tokens=1, how=how)
+        limits = torch.full((20000,), 9)
+        drawn = stacked(sampled(lambda _: logits, end=end, words=words, limits=limits, num_tokens=1, how=how))
         return (torch.bincount(drawn[:, 0], minlength=4) / 20000).tolist()
 
     assert share(Sampling(1.0)) == pytest.approx([0.5, 0.3, 0.15, 0.05], abs=0.01)

@@ -110,11 +110,6 @@ class Task:
         return False
 
     @property
-    def streams(self) -> bool:
-        """Whether what it writes can be had token by token."""
-        return False
-
-    @property
     def settings(self) -> Mapping[str, Setting]:
         """What a request may set of how its sample is made, by batch key."""
         return {}
@@ -156,8 +151,8 @@ class Task:
         raise NotImplementedError
 
     def stream(self, modules: Modules, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
-        """For tasks that stream: the tokens of `predict`, one of each sample (B,) after the other, and whether it is
-        the sample's last.
+        """For tasks whose texts are served token by token: those of `predict`, one of each sample (B,) after the other,
+        and whether it is the sample's last.
         """
         raise NotImplementedError
 

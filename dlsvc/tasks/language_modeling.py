@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dlsvc.errors import UsageError
-from dlsvc.generation import Sampling, aligned_right, sampled, without_end
+from dlsvc.generation import Sampling, aligned_right, sampled, stacked, without_end
 from dlsvc.registry import register_task
 from dlsvc.tasks.base import Batch, Losses, Metrics, Modules, Prediction, Report, Setting, Task, dummy_samples
 
@@ -51,10 +51,6 @@ class LanguageModeling(Task):
         return True
 
     @property
-    def streams(self) -> bool:
-        return True
-
-    @property
     def settings(self) -> Mapping[str, Setting]:
         return {
             "max_new_tokens": Setting(1, 2**16, whole=True),
@@ -84,7 +80,7 @@ class LanguageModeling(Task):
 
     def predict(self, modules: Modules, batch: Batch) -> list[Prediction]:
         """`written`: the ids of the tokens after each text, int64, up to and with the one that ends it."""
-        written = torch.stack([token for token, _ in self.stream(modules, batch)], dim=1)
+        written = stacked(self.stream(modules, batch))
         return [{"written": row} for row in written.cpu().numpy()]
 
     def stream(self, modules: Modules, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
@@ -141,7 +137,7 @@ def reading(model: Any) -> Reader:
 
 def write_on(read: Reader, longest: int, batch: Batch, num_tokens: int, how: Sampling) -> Tensor:
     """Tokens after each text, (B, N), as `writing_on` gives them."""
-    return torch.stack([token for token, _ in writing_on(read, longest, batch, num_tokens, how)], dim=1)
+    return stacked(writing_on(read, longest, batch, num_tokens, how))
 
 
 def writing_on(
