@@ -13,7 +13,13 @@ from dlsvc.terminal import answer, blocks, json_option, table
 
 @click.command()
 @click.argument("reference", metavar="MODEL")
-@click.option("--image", type=click.Path(path_type=Path), help="An image file.")
+@click.option(
+    "--image",
+    "images",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="An image file; again for more of a conversation.",
+)
 @click.option("--text", help="A text.")
 @click.option("--features", help="Numbers, such as 5.1,3.5,1.4,0.2.")
 @click.option("--audio", type=click.Path(path_type=Path), help="A sound file.")
@@ -34,6 +40,7 @@ def predict(
     reference: str,
     as_json: bool,
     features: str | None,
+    images: tuple[Path, ...],
     labels: tuple[str, ...],
     parameters: tuple[str, ...],
     **given: Any,
@@ -53,6 +60,7 @@ def predict(
     found = predict_command(
         reference,
         home=home(),
+        image=images[0] if len(images) == 1 else list(images) or None,
         features=numbers,
         labels=list(labels) or None,
         parameters=asked,

@@ -26,7 +26,7 @@ def predict_command(
     reference: str,
     *,
     home: Path,
-    image: str | Path | None = None,
+    image: str | Path | Sequence[str | Path] | None = None,
     audio: str | Path | None = None,
     video: str | Path | None = None,
     series: str | Path | None = None,
@@ -38,9 +38,9 @@ def predict_command(
     out: str | Path | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
-    """One of an image file (with labels: which fits), a sound file, a film, a JSON file of a series, a text, a row of
-    features or several, or a seed to generate from, with a text where the model makes what is asked for, and an image
-    that it then begins from.
+    """One of an image file (with labels: which fits; a list of them for a conversation), a sound file, a film, a JSON
+    file of a series, a text, a row of features or several, or a seed to generate from, with a text where the model
+    makes what is asked for, and an image that it then begins from.
     `parameters` are the dialect's own, such as guidance_scale; with `stream`, each piece of the text goes to `tell` as
     it is written.
 
@@ -104,6 +104,8 @@ def _request(
     task: str, inputs: Mapping[str, Any], labels: Sequence[str] | None, parameters: Mapping[str, Any]
 ) -> huggingface.Request:
     given = {name: value for name, value in inputs.items() if value is not None}
+    if isinstance(given.get("image"), list) and task != "conversation":
+        raise UsageError(f"a {task} model reads one image, not {len(given['image'])}")
     together = _together(task, given, parameters)
     if together is not None:
         return together
@@ -151,7 +153,11 @@ def _made(task: str, given: Mapping[str, Any], parameters: Mapping[str, Any]) ->
 
 def _asked(task: str, given: Mapping[str, Any], parameters: Mapping[str, Any]) -> huggingface.Request:
     """A question, perhaps about an image."""
-    image = {"image": huggingface.as_text(_contents(Path(given["image"])))} if "image" in given else {}
+    image = {}
+    if "image" in given:
+        files = given["image"] if isinstance(given["image"], list) else [given["image"]]
+        images = [huggingface.as_text(_contents(Path(file))) for file in files]
+        image = {"image": images[0] if len(images) == 1 else images}
     seed = {"seed": given["seed"]} if "seed" in given else {}
     return huggingface.request(task, {"question": given["text"], **image}, {**parameters, **seed})
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from dlsvc.data.codecs import Undecodable, decode_image
-from dlsvc.data.preprocess import Arrays, Preprocess
+from dlsvc.data.preprocess import Arrays, Preprocess, num_images
 from dlsvc.data.tensors import to_tensors
 from dlsvc.errors import DataError, did_you_mean
 from dlsvc.store.bundle import Bundle
@@ -45,12 +45,12 @@ _UNFINISHED = "\ufffd"
 class Predictor:
     """A published model, ready to answer.
 
-    An input is a mapping with what the model reads: `image` or `audio` (encoded bytes), `features` (numbers),
-    `text`, or `seed` (an integer, for generation) and perhaps the `class` (a name) that is to be made. A model that
-    makes what a text says reads `text`, `negative`, `seed`, an `image` to begin from, and a `mask` (an image, white
-    where the image is to be made anew). Both kinds of makers read their task's settings. Inputs of one call may differ
-    in all that. Sets this process to one intra-op thread: sums are split by the number of threads, and
-    answers must be equal wherever they are computed.
+    An input is a mapping with what the model reads: `image` (encoded bytes; of a conversation perhaps a list of
+    them) or `audio` (encoded bytes), `features` (numbers), `text`, or `seed` (an integer, for generation) and perhaps
+    the `class` (a name) that is to be made. A model that makes what a text says reads `text`, `negative`, `seed`, an
+    `image` to begin from, and a `mask` (an image, white where the image is to be made anew). Both kinds of makers read
+    their task's settings. Inputs of one call may differ in all that. Sets this process to one intra-op thread: sums are
+    split by the number of threads, and answers must be equal wherever they are computed.
     """
 
     def __init__(self, bundle: Bundle) -> None:
@@ -153,7 +153,7 @@ class Predictor:
         """How many tokens an input has."""
         assert self.preprocess.text is not None
         try:
-            return self.preprocess.text.length(self.preprocess.text.request(item["text"], has_image="image" in item))
+            return self.preprocess.text.length(self.preprocess.text.request(item["text"], num_images(item)))
         except DataError as error:
             raise DataError(f"input {place}, text: {error}") from error
 

@@ -38,16 +38,20 @@ class Pipeline:
         """New samples; images and films stay uint8."""
         found = self._others(samples, keys)
         if self.changes_images and "image" in samples:
-            found["image"] = self._rounded(samples["image"], keys)
+            found["image"] = self._rounded(*_one_by_one(samples["image"], keys)).reshape(samples["image"].shape)
         return found
 
     def apply_normalised(
         self, samples: Mapping[str, Any], keys: random.Keys, mean: Sequence[float], std: Sequence[float]
     ) -> Samples:
-        """New samples; images as (B, C, H, W) float32, (value / 255 - mean) / std, not rounded in between."""
+        """New samples; images as (B, C, H, W) float32, (value / 255 - mean) / std, not rounded in between. Several
+        of a sample (B, N, ...) share its draws.
+        """
         found = self._others(samples, keys)
         if self.changes_images and "image" in samples:
-            found["image"] = self._normalised(samples["image"], keys, mean, std)
+            images = samples["image"]
+            whole = self._normalised(*_one_by_one(images, keys), mean, std)
+            found["image"] = whole.reshape(*images.shape[:-3], *whole.shape[1:])
         return found
 
     def apply_spectrograms(self, spectrograms: NDArray[np.float32], keys: random.Keys) -> NDArray[np.float32]:
@@ -87,9 +91,7 @@ class Pipeline:
             if "boxes" in samples:
                 found["boxes"] = geometry.move_boxes(samples["boxes"], matrix, size)
         if self.changes_images and "video" in samples:
-            films = samples["video"]  # (B, T, H, W, C)
-            frames = self._rounded(films.reshape(-1, *films.shape[2:]), np.repeat(keys, films.shape[1]))
-            found["video"] = frames.reshape(films.shape)
+            found["video"] = self._rounded(*_one_by_one(samples["video"], keys)).reshape(samples["video"].shape)
         for kind in ("text", "audio"):
             if kind in samples:
                 for place, one in self._having(f"apply_{kind}"):
@@ -167,6 +169,13 @@ def _means(images: NDArray[np.uint8]) -> NDArray[np.float64]:
     colour_sums(images, sums)
     mean: NDArray[np.float64] = sums / (images.shape[1] * images.shape[2])
     return mean
+
+
+def _one_by_one(images: NDArray[np.uint8], keys: random.Keys) -> tuple[NDArray[np.uint8], random.Keys]:
+    """The images of samples that have several (B, N, H, W, C), such as frames, and for each its sample's key."""
+    if images.ndim == 4:
+        return images, keys
+    return images.reshape(-1, *images.shape[2:]), np.repeat(keys, images.shape[1])
 
 
 def _moved_masks(masks: NDArray[np.uint8], matrix: geometry.Matrices) -> NDArray[np.uint8]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dlsvc.data.codecs import apart
 from dlsvc.data.conversations import PLACEHOLDER, SPEAKERS
 from dlsvc.data.tokenizer import Tokenizer
 from dlsvc.errors import DataError
@@ -31,7 +32,8 @@ Turn = Mapping[str, str]
 class ChatInput:
     """Tokens (B, T) of conversations, and where they are answers. An image takes `image_tokens` places.
 
-    The data has whole conversations in a column, or questions with their answers in another, `target`.
+    The data has whole conversations in a column, or questions with their answers in another, `target`; what a question
+    has no places for is shown before it.
     """
 
     tokenizer: Tokenizer
@@ -45,10 +47,13 @@ class ChatInput:
         missing = [name for name in (self.column, self.target) if name is not None and name not in rows]
         if missing:
             raise DataError(f"the data has no {missing[0]} column; it has {', '.join(sorted(rows))}")
-        if self.target is None:
-            return list(rows[self.column])
-        pairs = zip(rows[self.column], rows[self.target], strict=True)
-        return [json.dumps(turns_of(question, answer)) for question, answer in pairs]
+        if self.target is not None:
+            shown = [_num_images(image) for image in rows.get("image", [b""] * len(rows[self.column]))]
+            pairs = zip(rows[self.column], rows[self.target], shown, strict=True)
+            return [json.dumps(turns_of(*row)) for row in pairs]
+        if "image" in rows and self.image_tokens:
+            _check_places(rows[self.column], rows["image"], rows.get("uri"))
+        return list(rows[self.column])
 
     def encode(self, conversations: Sequence[str]) -> dict[str, NDArray[Any]]:
         """`tokens` int64, `attention_mask` and `answer_mask` bool, (B, T). One too long loses its end."""
@@ -67,18 +72,20 @@ class ChatInput:
         """How many tokens one has."""
         return len(self._encoded(json.loads(conversation))[0])
 
-    def request(self, asked: Any, *, has_image: bool = False) -> str:
-        """A question, or turns that end with one, as the conversation that an answer is to go on from."""
+    def request(self, asked: Any, images: int = 0) -> str:
+        """A question, or turns that end with one, as the conversation that an answer is to go on from. Images for which
+        it has no places are shown before it.
+        """
         turns = [{"from": _HUMAN, "value": asked}] if isinstance(asked, str) else asked
         if not isinstance(turns, list) or not all(_is_turn(turn) for turn in turns):
             raise DataError("a conversation must be a text, or a list of turns, each {from: human or gpt, value: text}")
         if not turns or [turn["from"] for turn in turns] != [SPEAKERS[place % 2] for place in range(len(turns) | 1)]:
             raise DataError("human and gpt must speak in turn, human first and last")
         places = sum(turn["value"].count(PLACEHOLDER) for turn in turns)
-        if places > has_image:
-            raise DataError(f"{PLACEHOLDER} stands {places} times in it, and it comes with {int(has_image)} images")
-        if has_image and not places:
-            turns = [{"from": _HUMAN, "value": f"{PLACEHOLDER}\n{turns[0]['value']}"}, *turns[1:]]
+        if places not in (0, images):
+            raise DataError(f"{PLACEHOLDER} stands {places} times in it, and it comes with {images} images")
+        if not places:
+            turns = [{"from": _HUMAN, "value": f"{PLACEHOLDER}\n" * images + turns[0]["value"]}, *turns[1:]]
         return json.dumps([*turns, {"from": _ASSISTANT, "value": ""}])
 
     def _encoded(self, turns: Sequence[Turn]) -> tuple[list[int], list[bool]]:
@@ -108,9 +115,23 @@ class ChatInput:
         }
 
 
-def turns_of(question: str, answer: str) -> list[Turn]:
-    """A question about an image, and its answer."""
-    return [{"from": _HUMAN, "value": f"{PLACEHOLDER}\n{question}"}, {"from": _ASSISTANT, "value": answer}]
+def _check_places(conversations: Sequence[str], images: Sequence[Any], uris: Sequence[str] | None) -> None:
+    for row, (conversation, image) in enumerate(zip(conversations, images, strict=True)):
+        places, count = conversation.count(PLACEHOLDER), _num_images(image)
+        if places != count and count:
+            where = uris[row] if uris else f"row {row}"
+            raise DataError(f"{where}: {PLACEHOLDER} stands {places} times in it, and it has {count} images")
+
+
+def _num_images(image: Any) -> int:
+    """Of a row; 0 where they couldn't be read."""
+    return len(apart(image)) if isinstance(image, bytes) else 1
+
+
+def turns_of(question: str, answer: str, images: int = 1) -> list[Turn]:
+    """A question about images, and its answer."""
+    shown = "" if PLACEHOLDER in question else f"{PLACEHOLDER}\n" * images
+    return [{"from": _HUMAN, "value": shown + question}, {"from": _ASSISTANT, "value": answer}]
 
 
 def said_in(conversation: str) -> str:

@@ -8,6 +8,7 @@ import io
 import math
 import struct
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,9 @@ _DAMAGE = {PNG_MAGIC: png_damage, b"RIFF": riff_damage}
 _AUDIO_DAMAGE = {"WAV": riff_damage, "WAVEX": riff_damage, "OGG": ogg_damage}
 # Begins what stands in for a file that couldn't be read; the reason follows.
 _UNREADABLE = b"\0dlsvc unreadable\0"
+# Begins several files in one value; before each stands its length.
+_SEVERAL = b"\0dlsvc several\0"
+_LENGTH = struct.Struct("<q")
 
 # What Pillow's decoders raise on damaged files.
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, MemoryError)
@@ -47,7 +51,30 @@ def unreadable(reason: str) -> bytes:
     return _UNREADABLE + reason.encode()
 
 
+def together(files: Sequence[bytes]) -> bytes:
+    """The images of a sample that has several as one value of a column; one by itself stays as it is."""
+    if len(files) == 1:
+        return files[0]
+    return _SEVERAL + b"".join(_LENGTH.pack(len(file)) + file for file in files)
+
+
+def apart(data: bytes) -> list[bytes]:
+    """What `together` put together; nothing of what couldn't be read."""
+    if data.startswith(_UNREADABLE):
+        return []
+    if not data.startswith(_SEVERAL):
+        return [data]
+    found, place = list[bytes](), len(_SEVERAL)
+    while place < len(data):
+        first = place + _LENGTH.size
+        place = first + _LENGTH.unpack_from(data, place)[0]
+        found.append(data[first:place])
+    return found
+
+
 def _check_readable(data: bytes) -> None:
+    if data.startswith(_SEVERAL):
+        raise Undecodable(f"the sample has {len(apart(data))} images, and one is read")
     if data.startswith(_UNREADABLE):
         raise Undecodable(data[len(_UNREADABLE) :].decode(errors="replace"))
     if not data:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.types as kinds
 from numpy.typing import NDArray
 
-from dlsvc.data.codecs import unreadable
+from dlsvc.data.codecs import together, unreadable
 from dlsvc.data.location import Location, reason
 from dlsvc.data.table import BYTES_COLUMNS, Columns
 from dlsvc.errors import DataError, did_you_mean
@@ -95,6 +95,8 @@ class ColumnReader:
         return [self._file(field, value) for value in column.to_pylist()]
 
     def _file(self, field: str, value: Any) -> bytes:
+        if isinstance(value, list) and value:
+            return together([self._file(field, one) for one in value])
         if isinstance(value, dict):
             value = value.get("bytes") or value.get("path")
         if isinstance(value, bytes):

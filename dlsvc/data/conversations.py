@@ -1,7 +1,7 @@
 """Conversations about images, as LLaVA has them: a JSON list of records with `id`, `image` and `conversations`.
 
-Each turn is {"from": "human" or "gpt", "value": text}, humans first and in turn; `<image>` stands once in them for the
-image, whose file is named from the list's own folder or from `images` in it.
+Each turn is {"from": "human" or "gpt", "value": text}, humans first and in turn; `<image>` stands in them for each
+image, in the order of the files, which are named from the list's own folder or from `images` in it.
 https://github.com/haotian-liu/LLaVA, docs/Finetune_Custom_Data.md
 """
 
@@ -46,28 +46,30 @@ def _samples(root: Location, name: str) -> list[Sample]:
     sizes = {} if root.is_local else {file.name: file.size for file in (root / folder).files()}
     return [
         {"key": str(records[number].get("id", number)), "where": f"{place}, record {number}"}
-        | _image(root, folder, file, sizes)
+        | _images(root, folder, files, sizes)
         | {"conversation": conversation}
-        for number, (file, conversation) in enumerate(checked)
+        for number, (files, conversation) in enumerate(checked)
     ]
 
 
-def _folder(root: Location, checked: Sequence[tuple[str | None, str]]) -> str:
+def _folder(root: Location, checked: Sequence[tuple[Sequence[str], str]]) -> str:
     """Where the images are named from."""
-    first = next((file for file, _ in checked if file), None)
+    first = next((files[0] for files, _ in checked if files), None)
     inside = first is not None and not (root / first).exists() and (root / "images" / first).exists()
     return "images/" if inside else ""
 
 
-def _image(root: Location, folder: str, file: str | None, sizes: Mapping[str, int]) -> Sample:
-    if file is None:
+def _images(root: Location, folder: str, files: Sequence[str], sizes: Mapping[str, int]) -> Sample:
+    if not files:
         return {}
-    size = (root / folder / file).facts().size if root.is_local else sizes.get(file, 0)
-    return {"image.file": folder + file, "image.offset": None, "image.size": max(0, size)}
+    found = [(root / folder / file).facts().size if root.is_local else sizes.get(file, 0) for file in files]
+    first, *others = (folder + file for file in files)
+    more = {"image.more": others} if others else {}
+    return {"image.file": first, "image.offset": None, "image.size": sum(max(0, size) for size in found), **more}
 
 
-def _checked(record: Any, where: str) -> tuple[str | None, str]:
-    """The record's image and its conversation as JSON."""
+def _checked(record: Any, where: str) -> tuple[Sequence[str], str]:
+    """The record's images and its conversation as JSON."""
     if not isinstance(record, dict):
         raise DataError(f"{where}: not an object with image and conversations")
     if "conversations" not in record:
@@ -81,7 +83,7 @@ def _checked(record: Any, where: str) -> tuple[str | None, str]:
     images = [images] if isinstance(images, str) else images
     _check_images(images, sum(turn["value"].count(PLACEHOLDER) for turn in turns), where)
     plain = [{"from": turn["from"], "value": turn["value"]} for turn in turns]
-    return (images[0] if images else None), json.dumps(plain, ensure_ascii=False)
+    return images, json.dumps(plain, ensure_ascii=False)
 
 
 def _check_turn(turn: Any, number: int, where: str) -> None:
@@ -99,5 +101,3 @@ def _check_images(images: Any, placeholders: int, where: str) -> None:
         raise DataError(f"{where}: image is not a file's name")
     if placeholders != len(images):
         raise DataError(f"{where}: {PLACEHOLDER} stands {placeholders} times in it, and it has {len(images)} images")
-    if len(images) > 1:
-        raise DataError(f"{where}: {len(images)} images; a conversation is about one")

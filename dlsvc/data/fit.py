@@ -12,7 +12,8 @@ from dlsvc.augment import keys
 from dlsvc.augment.pipeline import Pipeline
 from dlsvc.data.audio_input import fit_audio
 from dlsvc.data.chat_input import ChatInput, said_in
-from dlsvc.data.preprocess import FeatureInput, ImageInput, Preprocess, prompt_of
+from dlsvc.data.image_input import ImageInput
+from dlsvc.data.preprocess import FeatureInput, Preprocess, prompt_of
 from dlsvc.data.series_input import fit_series
 from dlsvc.data.source import Source
 from dlsvc.data.subword import read_vocabulary
@@ -64,7 +65,7 @@ def _classes(positive: str | None, source: Source) -> tuple[tuple[str, ...], int
 
 def _image_input(asked: ImageSpec | None, source: Source) -> ImageInput:
     if asked is not None:
-        return ImageInput(asked.size, asked.channels, tuple(asked.mean), tuple(asked.std))
+        return ImageInput(asked.size, asked.channels, tuple(asked.mean), tuple(asked.std), asked.count)
     if source.image_size is None or source.channels is None:
         raise DataError(
             f"data.image must say what size {source.name}'s images are resized to, as in "

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dlsvc.augment import keys
 from dlsvc.augment.pipeline import Pipeline
-from dlsvc.data.codecs import Undecodable, decode_audio, decode_image, encode_png, resize_pixels
+from dlsvc.data.codecs import Undecodable, apart, decode_audio, decode_image, encode_png, resize_pixels
 from dlsvc.data.source import Source
 from dlsvc.data.table import Table
 from dlsvc.data.video_input import VideoInput
@@ -56,12 +56,21 @@ def _decoded(rows: dict[str, Any], source: Source) -> dict[str, Any]:
     found: dict[str, Any] = {"text": list(rows["text"])} if "text" in rows else {}
     if "image" in rows:
         channels, size = source.channels or 3, source.image_size or _CELL
-        found["image"] = np.stack([_pixels(image, channels, size) for image in rows["image"]])
+        shown = [[_pixels(one, channels, size) for one in _images(image)] for image in rows["image"]]
+        most = max(map(len, shown))
+        white = np.full((size, size, channels), 255, np.uint8)
+        whole = np.stack([np.stack([*images, *[white] * (most - len(images))]) for images in shown])
+        found["image"] = whole if most > 1 else whole[:, 0]
     if "video" in rows:
         found["video"] = np.stack([_film(film) for film in rows["video"]])
     if "audio" in rows:
         found["audio"] = np.stack([_sound(sound) for sound in rows["audio"]])
     return found
+
+
+def _images(image: Any) -> list[Any]:
+    """A sample's images: one, but of some conversations."""
+    return (apart(image) or [image]) if isinstance(image, bytes) else [image]
 
 
 def _pixels(image: Any, channels: int, size: int) -> Pixels:
@@ -79,9 +88,16 @@ def _film(film: Any) -> Pixels:
         return np.zeros(_FILM.shape, np.uint8)
 
 
-def _in_square(film: Pixels) -> Pixels:
-    """Four frames as one picture, (2 H, 2 W, C)."""
-    return np.concatenate([np.concatenate([film[0], film[1]], 1), np.concatenate([film[2], film[3]], 1)])
+def _in_square(images: Pixels) -> Pixels:
+    """(H, W, C) as it is; several, such as the frames of a film, (N, H, W, C), as one picture: 2 or 4 in a square."""
+    if images.ndim == 3 or len(images) == 1:
+        return images.reshape(images.shape[-3:])
+    side = int(np.ceil(np.sqrt(len(images))))
+    white = [np.full_like(images[0], 255)] * (side * side - len(images))
+    whole = np.stack([*images, *white])
+    return np.concatenate(
+        [np.concatenate(list(whole[first : first + side]), 1) for first in range(0, side * side, side)]
+    )
 
 
 def _sound(sound: Any) -> NDArray[np.float32]:
@@ -94,7 +110,7 @@ def _sound(sound: Any) -> NDArray[np.float32]:
 def _strips(versions: Sequence[dict[str, Any]]) -> list[Pixels]:
     """A line of cells a sample: itself, then its versions."""
     captions = ["as it is", *(f"epoch {epoch}" for epoch in range(len(versions) - 1))]
-    for kind, shown in (("image", lambda one: one), ("video", _in_square), ("audio", spectrogram)):
+    for kind, shown in (("image", _in_square), ("video", _in_square), ("audio", spectrogram)):
         if kind in versions[0]:
             return [
                 np.concatenate([cell(shown(v[kind][place]), c) for v, c in zip(versions, captions, strict=True)], 1)
@@ -133,7 +149,7 @@ def _image_stats(images: Any) -> dict[str, Any]:
     """Mean and deviation by channel of pixels in [0, 1], and the sizes that occur."""
     sizes: dict[str, int] = {}
     sums, squares, count = np.zeros(3), np.zeros(3), 0
-    for image in images:
+    for image in (one for sample in images for one in _images(sample)):
         try:
             pixels = decode_image(image, 3) if isinstance(image, bytes) else resize_pixels(image, 3, image.shape[0])
         except Undecodable:
@@ -176,7 +192,7 @@ def cell(image: Any, caption: str) -> Pixels:
     from PIL import Image, ImageDraw
 
     try:
-        pixels = decode_image(image, 3) if isinstance(image, bytes) else image
+        pixels = _shown(image) if isinstance(image, bytes) else image
     except Undecodable:
         pixels, caption = np.zeros((8, 8), np.uint8), "can't be decoded"
     picture = Image.fromarray(np.ascontiguousarray(pixels.squeeze())).convert("RGB")
@@ -186,6 +202,14 @@ def cell(image: Any, caption: str) -> Pixels:
     cell.paste(picture.resize((_CELL, _CELL), filtering), (2, 2))
     ImageDraw.Draw(cell).text((4, _CELL + 3), _shorten(caption, 15), fill="black")
     return np.asarray(cell)
+
+
+def _shown(image: bytes) -> Pixels:
+    """A sample's image as it is, or its several ones."""
+    images = apart(image)
+    if len(images) < 2:
+        return decode_image(image, 3)
+    return _in_square(np.stack([decode_image(one, 3, _CELL) for one in images]))
 
 
 def _shorten(text: str, length: int) -> str:

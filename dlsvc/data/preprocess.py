@@ -1,6 +1,7 @@
 """From raw rows to a batch, in one way for training, evaluation and serving; its state goes into the bundle as JSON.
 
-Shapes: B samples, images (B, H, W, C) uint8 until `finish` makes them (B, C, H, W) float32; F features; T tokens;
+Shapes: B samples, images (B, H, W, C) uint8 until `finish` makes them (B, C, H, W) float32, and (B, N, ...) where a
+sample has several; F features; T tokens;
 sounds (B, N) float32 until `finish` makes them spectrograms (B, 1, M, T) float32; films (B, T, H, W, C) uint8 until
 `finish` makes them (B, C, T, H, W) float32; series (B, T, C) float32 until `finish` makes them (B, C, T); masks
 (B, H, W) uint8 class numbers until `finish` makes them int64.
@@ -9,7 +10,6 @@ sounds (B, N) float32 until `finish` makes them spectrograms (B, 1, M, T) float3
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from dlsvc.data.audio_input import AudioInput
 from dlsvc.data.chat_input import ChatInput
-from dlsvc.data.codecs import Pixels, Undecodable, decode_image, decode_mask, resize_pixels
+from dlsvc.data.codecs import Pixels, Undecodable, decode_mask, together
+from dlsvc.data.image_input import ImageInput
 from dlsvc.data.series_input import SeriesInput
 from dlsvc.data.text_input import TextInput
 from dlsvc.data.tokenizer import Tokenizer, tokenizer_from_json
@@ -40,38 +41,6 @@ class BadRow:
     position: int
     uri: str
     reason: str
-
-
-@dataclass(frozen=True)
-class ImageInput:
-    """Resized to size x size, then (pixel / 255 - mean) / std by channel."""
-
-    size: int
-    channels: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def decode(self, image: bytes | Pixels) -> Pixels:
-        """(size, size, channels) uint8. Raises Undecodable."""
-        if isinstance(image, bytes):
-            return decode_image(image, self.channels, self.size)
-        return resize_pixels(image, self.channels, self.size)
-
-    def normalise(self, images: Pixels) -> NDArray[np.float32]:
-        """(B, H, W, C) -> (B, C, H, W) float32, contiguous."""
-        channels = images.shape[-1]
-        found = np.empty((len(images), channels, *images.shape[1:3]), np.float32)
-        for channel in range(channels):
-            plane = images[..., channel]
-            mean, std = self.mean[channel % len(self.mean)], self.std[channel % len(self.std)]
-            # A byte has 256 values: looking them up is exact and several times as fast as computing each pixel's.
-            found[:, channel] = _levels(mean, std)[plane]
-        return found
-
-
-@functools.lru_cache(maxsize=64)
-def _levels(mean: float, std: float) -> NDArray[np.float32]:
-    return ((np.arange(256) / 255 - mean) / std).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -161,7 +130,7 @@ class Preprocess:
         return [prompt_of(self.prompt or "{label}", self.classes[label]) for label in self._labels(labels).tolist()]
 
     def decode_one(self, image: bytes | Pixels) -> Pixels:
-        """One image, (H, W, C) uint8. Raises Undecodable with the reason."""
+        """A sample's image as pixels, uint8. Raises Undecodable with the reason."""
         if self.image is None:
             raise DataError("this model reads no images")
         return self.image.decode(image)
@@ -205,8 +174,7 @@ class Preprocess:
         if "features" in names and self.features is not None:
             arrays["features"] = np.stack(_each(inputs, "features", self.features.decode))
         if "text" in names and self.text is not None:
-            said = functools.partial(self.text.request, has_image="image" in names)
-            arrays["text"] = _each(inputs, "text", said)
+            arrays["text"] = _each(inputs, "text", self.text.request, [num_images(item) for item in inputs])
         if "audio" in names and self.audio is not None:
             arrays["audio"] = np.stack(_each(inputs, "audio", self._request_sound))
         if "video" in names and self.video is not None:
@@ -227,9 +195,13 @@ class Preprocess:
         return names
 
     def _request_image(self, value: Any) -> Pixels:
-        if not isinstance(value, bytes | bytearray | np.ndarray):
-            raise DataError(f"an image must be an encoded file's bytes, not {type(value).__name__}")
-        return self.decode_one(value if isinstance(value, np.ndarray) else bytes(value))
+        if isinstance(value, np.ndarray):
+            return self.decode_one(value)
+        files = value if isinstance(value, list) else [value]
+        for file in files:
+            if not isinstance(file, bytes | bytearray):
+                raise DataError(f"an image must be an encoded file's bytes, not {type(file).__name__}")
+        return self.decode_one(together([bytes(file) for file in files]))
 
     def _request_sound(self, value: Any) -> NDArray[np.float32]:
         assert self.audio is not None
@@ -245,12 +217,11 @@ class Preprocess:
 
     def _images(self, images: Any, uris: Sequence[str] | None) -> tuple[Pixels, list[BadRow]]:
         assert self.image is not None
-        size, channels = self.image.size, self.image.channels
-        if isinstance(images, np.ndarray) and images.shape[1:3] == (size, size):
+        if isinstance(images, np.ndarray):
             whole = images[..., None] if images.ndim == 3 else images
-            if whole.shape[-1] == channels:
+            if whole.shape[1:] == self.image.shape:
                 return whole, []
-        found = np.zeros((len(images), size, size, channels), np.uint8)
+        found = np.zeros((len(images), *self.image.shape), np.uint8)
         return found, _decode_into(found, images, uris, self.image.decode)
 
     def _masks(self, masks: Any, uris: Sequence[str] | None) -> tuple[Pixels, list[BadRow]]:
@@ -293,9 +264,7 @@ class Preprocess:
             video, series, target = (state.get(name) for name in ("video", "series", "target"))
             tokenizer = tokenizer_from_json(text["tokenizer"]) if text else None
             return cls(
-                image=ImageInput(image["size"], image["channels"], tuple(image["mean"]), tuple(image["std"]))
-                if image
-                else None,
+                image=ImageInput(**_tupled(image)) if image else None,
                 features=FeatureInput(*(tuple(features[name]) for name in ("names", "mean", "std")))
                 if features
                 else None,
@@ -309,7 +278,7 @@ class Preprocess:
                 prompt=state.get("prompt"),
                 source=state.get("source", ""),
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise DataError(f"not the state of a preprocess: {error!r}") from error
 
 
@@ -351,14 +320,23 @@ def _column(rows: Mapping[str, Any], name: str) -> Any:
     return rows[name]
 
 
-def _each(inputs: Sequence[Mapping[str, Any]], name: str, read: Any) -> list[Any]:
+def _each(
+    inputs: Sequence[Mapping[str, Any]], name: str, read: Callable[..., Any], *others: Sequence[Any]
+) -> list[Any]:
+    """What each input's value is read as, beside what `others` have for it."""
     found = []
     for index, item in enumerate(inputs):
         try:
-            found.append(read(item[name]))
+            found.append(read(item[name], *(column[index] for column in others)))
         except (DataError, TypeError, ValueError) as error:
             raise DataError(f"input {index}, {name}: {error}") from error
     return found
+
+
+def num_images(item: Mapping[str, Any]) -> int:
+    """How many images a request's input shows: none, one, or a list of them."""
+    image = item.get("image", [])
+    return len(image) if isinstance(image, list) else 1
 
 
 def prompt_of(prompt: str, name: str) -> str:

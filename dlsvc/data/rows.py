@@ -103,12 +103,17 @@ def _opener(files: Sequence[RowFile], layout: _Layout, named: int, fingerprint: 
 def _named_bytes(file: RowFile, reader: ColumnReader) -> int:
     """What the files that a row only names take, as some rows have it: it decides whether all fits in memory."""
     names = [reader.named[field] for field in reader.media]
-    named = [name for name in names if kinds.is_string(file.schema.field(name).type)]
+    named = [name for name in names if _names_files(file.schema.field(name).type)]
     if not named:
         return 0
     table = file.load(file.runs[0], reader.file_columns)
     few = table.take(np.unique(np.linspace(0, len(table) - 1, _ASKED).astype(np.int64)))
     return sum(len(data) for data in reader.files(few)) // len(few)
+
+
+def _names_files(kind: Any) -> bool:
+    """Whether values are names, or lists of them."""
+    return bool(kinds.is_string(kind.value_type if kinds.is_list(kind) else kind))
 
 
 def _groups(file: RowFile, reader: ColumnReader) -> list[Group]:

@@ -2,7 +2,7 @@
 
 The index has a row a sample: `split`, `key` (its name within the data, which decides whether it is held out), `where`
 (what named it, for messages), `label`, strings under their own names, and for each medium `M.file` (from the root),
-`M.offset` (null: the whole file) and `M.size`.
+`M.offset` (null: the whole file), `M.size` (of all its files) and, of a sample that has several, `M.more` (the others).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dlsvc.data.catalog import held_out
-from dlsvc.data.codecs import unreadable
+from dlsvc.data.codecs import together, unreadable
 from dlsvc.data.columns import TEXTS, find_classes, label_names
 from dlsvc.data.index import Index
 from dlsvc.data.location import Location, reason
@@ -73,7 +73,12 @@ class SampleTable(Table):
     def _read(self, medium: str, chosen: pa.Table) -> list[bytes]:
         names = ("file", "offset", "size")
         places = zip(*(chosen[f"{medium}.{name}"].to_pylist() for name in names), strict=True)
-        return fetch(self._root, medium, list(places))
+        first = fetch(self._root, medium, list(places))
+        if f"{medium}.more" not in chosen.column_names:
+            return first
+        others = [more or [] for more in chosen[f"{medium}.more"].to_pylist()]
+        rest = iter(fetch(self._root, medium, [(file, None, 0) for more in others for file in more]))
+        return [together([file, *(next(rest) for _ in more)]) for file, more in zip(first, others, strict=True)]
 
 
 def fetch(root: Location, medium: str, places: Sequence[tuple[str | None, int | None, int]]) -> list[bytes]:

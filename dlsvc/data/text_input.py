@@ -34,8 +34,8 @@ class TextInput:
         """How many tokens a text has, those that begin and end it included."""
         return len(self.tokenizer.encode(text)) + 2
 
-    def request(self, asked: Any, *, has_image: bool = False) -> str:
-        """What a request asks with."""
+    def request(self, asked: Any, images: int = 0) -> str:
+        """What a request asks with, beside so many images."""
         if not isinstance(asked, str):
             raise DataError(f"a text must be a string, not {type(asked).__name__}")
         return asked

@@ -1,6 +1,6 @@
 """LLaVA: a language model that an image's patches are shown to as if they were words.
 
-B batch, P patches of a sample's images, T tokens, E width of the image tower, D width of the language model.
+B batch, N images of a sample, P patches of each, T tokens, E width of the image tower, D width of the language model.
 """
 
 from __future__ import annotations
@@ -58,8 +58,11 @@ class PatchEncoder(ViT):
     """
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, P, E)"""
-        return self.states(image, len(self.blocks) - 1)[:, 1:]
+        """(B, N, C, H, W), or of one image (B, C, H, W), -> (B, N, P, E)"""
+        several = image if image.ndim == 5 else image[:, None]
+        patches = self.states(several.flatten(0, 1), len(self.blocks) - 1)[:, 1:]
+        by_image: Tensor = patches.unflatten(0, several.shape[:2])
+        return by_image
 
 
 class Projector(nn.Module):
@@ -92,7 +95,9 @@ class Assistant(nn.Module):
         positions: Tensor | None = None,
         memories: list[tuple[Memory, Memory]] | None = None,
     ) -> Tensor:
-        """Logits of the token after each, (B, T, V). Patches (B, P, E) stand, in order, where tokens are IMAGE_ID."""
+        """Logits of the token after each, (B, T, V). Patches (B, N, P, E) stand, in order, where tokens are IMAGE_ID;
+        images after those that a text has places for aren't seen.
+        """
         x = self.language.tokens(tokens.clamp(min=0))
         if patches is not None:
             x = _placed(self.projector(patches), tokens == IMAGE_ID, x)
@@ -103,14 +108,15 @@ class Assistant(nn.Module):
 
 
 def _placed(images: Tensor, places: Tensor, words: Tensor) -> Tensor:
-    """Words (B, T, D), and instead of them the rows of images (B, P, D) at the marked places (B, T)."""
-    count = images.shape[1]
-    if (places.sum(1) != count).any():
-        found = ", ".join(map(str, places.sum(1).unique().tolist()))
+    """Words (B, T, D), and instead of them the rows of images (B, N, P, D) at the marked places (B, T)."""
+    counts, (most, each) = places.sum(1), images.shape[1:3]
+    if ((counts % each != 0) | (counts == 0) | (counts > most * each)).any():
+        found = ", ".join(map(str, counts.unique().tolist()))
         raise UsageError(
-            f"llava: texts have {found} places for patches, and the images have {count}; data.text.image_tokens says "
-            "how many an image takes"
+            f"llava: texts have {found} places for patches, and an image has {each} (up to {most} images); "
+            "data.text.image_tokens says how many places an image takes, and max_seq_len must leave room for all"
         )
+    images = images.flatten(1, 2)
     order = (places.cumsum(1) - 1).clamp(min=0)
     rows = images.gather(1, order[..., None].expand(-1, -1, images.shape[2]))
     return torch.where(places[..., None], rows.to(words.dtype), words)

@@ -116,6 +116,15 @@ def _channels_have_statistics(spec: TrainSpec) -> Found:
             )
 
 
+def _several_images_are_talked_about(spec: TrainSpec) -> Found:
+    image, text = spec.data.image, spec.data.text
+    if image is not None and image.count > 1 and not (text and text.chat):
+        yield (
+            "data.image.count",
+            f"is {image.count}, and only chat reads several images; set data.text.chat or leave it out",
+        )
+
+
 def _plain_is_one_worker(spec: TrainSpec) -> Found:
     if spec.strategy == "plain" and spec.most_workers() > 1:
         yield (
@@ -215,6 +224,7 @@ _NAMES = (
 _RULES = (
     Rule(("batch",), _atoms_fill_the_batch),
     Rule(("data.image",), _channels_have_statistics),
+    Rule(("data.image", "data.text"), _several_images_are_talked_about),
     Rule(("strategy", "scaling.workers"), _plain_is_one_worker),
     Rule(("strategy", "scaling.workers"), _zero_keeps_its_size),
     Rule(("strategy", "scaling.workers", "batch.reduce"), _exact_is_whole),

@@ -19,6 +19,7 @@ class ImageSpec(Part):
     std: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         (0.5,), description="divides each channel, in units of pixels in [0, 1]"
     )
+    count: Annotated[int, Field(ge=1, le=64)] = Field(1, description="chat only: most images of a conversation")
 
     @model_validator(mode="before")
     @classmethod

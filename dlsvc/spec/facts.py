@@ -27,6 +27,7 @@ _KEYS = {
     "audio": {"spectrogram", "label"},
     "video": {"video", "label"},
     "series": {"series", "label"},
+    "conversation": {"image", "tokens", "attention_mask", "answer_mask"},
     "vqa": {"image", "label", "tokens", "attention_mask", "answer_mask", "target_tokens", "target_attention_mask"},
 }
 
@@ -38,6 +39,8 @@ _AUGMENTED = {
     "segmentation": {"image"},
     "text": {"text"},
     "translation": {"text"},
+    # Several images of one conversation alike.
+    "conversation": {"image"},
     "vqa": {"image", "text"},
     "audio": {"audio", "spectrogram"},
     # Each frame as an image, all of a film's alike.

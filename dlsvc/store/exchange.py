@@ -12,7 +12,8 @@ from torch import Tensor
 from dlsvc import __version__
 from dlsvc.data import convert
 from dlsvc.data.catalog import CatalogEntry
-from dlsvc.data.preprocess import ImageInput, Preprocess
+from dlsvc.data.image_input import ImageInput
+from dlsvc.data.preprocess import Preprocess
 from dlsvc.data.series_input import SeriesInput
 from dlsvc.data.subword import TOKENIZER, read_vocabulary
 from dlsvc.data.text_input import TextInput

@@ -217,7 +217,11 @@ def dummy_samples(num_samples: int) -> Batch:
 
 
 def stretched(images: Tensor) -> Tensor:
-    """Normalised images (B, C, H, W) to [0, 1], each by its own range: a task doesn't know the mean and deviation."""
+    """Normalised images (B, C, H, W) to [0, 1], each by its own range: a task doesn't know the mean and deviation.
+    Several a sample, (B, N, C, H, W), stand in a line, (B, C, H, N * W).
+    """
+    if images.ndim == 5:
+        return torch.cat(list(stretched(images.flatten(0, 1)).unflatten(0, images.shape[:2]).unbind(1)), dim=-1)
     low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
     return (images - low) / (high - low).clamp(min=1e-6)
 

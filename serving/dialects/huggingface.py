@@ -21,7 +21,8 @@ into JSON or a PNG. Nothing here knows HTTP, so that `dlsvc predict` gives the s
     bootstrapped         an image; or texts; or {image,   num_beams, length_penalty             [{generated_text}];
                          text}                                                                  embeddings; [{score}]
     captioning           an image                         num_beams, length_penalty             [{generated_text}]
-    conversation         {image, question}, or turns      those of text generation              [{answer}]
+    conversation         {image, question}, or turns;     those of text generation              [{answer}]
+                         image may be a list
     segmentation         an image                         threshold, subtask: semantic          [{label, score, mask}]
 
 `inputs` of a request with a seed is a prompt to the client's methods. Models that learnt classes read it as the name of

@@ -75,17 +75,26 @@ def read_continuation(inputs: Any, parameters: Mapping[str, Any]) -> Read:
 
 
 def read_question(inputs: Any, parameters: Mapping[str, Any]) -> Read:
-    """A question, perhaps with an image, or a conversation that ends with one."""
+    """A question, perhaps with an image or a list of them, or a conversation that ends with one."""
     given = {"question": inputs} if isinstance(inputs, str) else inputs
     if "question" in parameters:  # as the client has it: beside the image, which is there twice
         given = {"question": parameters["question"], "image": parameters.get("image", inputs)}
     if not isinstance(given, dict) or given.keys() - {"image"} not in ({"question"}, {"conversation"}):
         raise UsageError(
-            '"inputs" must be a question, or an object with "question" or "conversation", and perhaps "image"'
+            '"inputs" must be a question, or an object with "question" or "conversation", and perhaps "image", one or '
+            "several"
         )
     said = given["conversation"] if "conversation" in given else read_text(given["question"], '"question"')
-    image = read_image(given["image"]) if "image" in given else {}
+    image = _read_images(given["image"]) if "image" in given else {}
     return [{**image, "text": said, **read_writing(parameters)}], False
+
+
+def _read_images(value: Any) -> Input:
+    if not isinstance(value, list):
+        return read_image(value)
+    if not value:
+        raise UsageError('"image" is an empty list; leave it out')
+    return {"image": [read_bytes(one, "an image", f"image {place}") for place, one in enumerate(value)]}
 
 
 def read_writing(parameters: Mapping[str, Any]) -> dict[str, Any]:

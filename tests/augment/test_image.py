@@ -248,3 +248,10 @@ def test_all_frames_of_a_film_are_changed_alike() -> None:
     changed = (found != films).any((1, 2, 3, 4))
     assert changed.mean() > 0.5
     np.testing.assert_array_equal(pipeline.apply({"video": films[3:4]}, keys[3:4])["video"], found[3:4])
+    # The several images of a conversation are as frames.
+    np.testing.assert_array_equal(pipeline.apply({"image": films}, keys)["image"], found)
+    norm = pipeline.apply_normalised({"image": films}, keys, (0.5,), (0.5,))["image"]
+    assert norm.shape == (12, 4, 3, 10, 9)
+    np.testing.assert_array_equal(
+        norm[:, 1], pipeline.apply_normalised({"image": films[:, 1]}, keys, (0.5,), (0.5,))["image"]
+    )

@@ -7,9 +7,10 @@ from pathlib import Path
 from dlsvc.augment.geometry import HorizontalFlip
 from dlsvc.augment.pipeline import Pipeline
 from dlsvc.data.atom import AtomBuilder
+from dlsvc.data.image_input import ImageInput
 from dlsvc.data.order import Shuffled
 from dlsvc.data.plan import Plan
-from dlsvc.data.preprocess import ImageInput, Preprocess
+from dlsvc.data.preprocess import Preprocess
 from dlsvc.data.quarantine import Quarantine
 from dlsvc.data.source import open_source
 from dlsvc.spec.data_sections import DataSpec

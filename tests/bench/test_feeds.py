@@ -23,9 +23,10 @@ from dlsvc.data.atom import AtomBuilder
 from dlsvc.data.codecs import decode_image
 from dlsvc.data.feed_resident import resident_feed
 from dlsvc.data.feed_stream import PlannedData, StreamSource, stream_feed
+from dlsvc.data.image_input import ImageInput
 from dlsvc.data.order import Shuffled
 from dlsvc.data.plan import Plan
-from dlsvc.data.preprocess import ImageInput, Preprocess
+from dlsvc.data.preprocess import Preprocess
 from dlsvc.data.quarantine import Quarantine
 from dlsvc.data.source import open_source
 from dlsvc.data.table import ResidentTable

@@ -18,6 +18,7 @@ from PIL import Image
 
 from dlsvc.data import convert
 from dlsvc.data.catalog import AS_OFFERED, CatalogEntry, Modality, Package, entries, entry, held_out, trained_weights
+from dlsvc.data.codecs import apart
 from dlsvc.data.source import open_catalog, open_source
 from dlsvc.data.table import content_fingerprint
 from dlsvc.errors import DataError, NotFound, UsageError
@@ -80,6 +81,7 @@ COLUMNS = {
     "stamps": {"image", "text", "label", "uri"},
     "easy-vqa": {"image", "question", "answer", "label", "uri"},
     "shapes": {"image", "text", "uri"},
+    "shape-pairs": {"image", "conversation", "uri"},
     "asterisk": {"audio", "label", "uri"},
     "wesnoth": {"video", "label", "uri"},
     "watch": {"series", "label"},
@@ -210,6 +212,23 @@ def test_shapes_are_captioned_with_what_the_answers_say(data_home: Path) -> None
     colours = Counter(text.split()[1] for text in texts if len(text.split()) == 3)
     assert len(colours) == 8
     assert min(colours.values()) > 400
+
+
+def test_pairs_of_shapes_are_talked_about_as_they_are(data_home: Path) -> None:
+    """Half of the pairs are of one colour; what is said of a pair's first or second image is that image's colour."""
+    rows = everything("shape-pairs", "test", data_home)
+    captions = everything("shapes", "test", data_home)
+    colours = dict(zip(captions["image"], captions["text"], strict=True))
+    alike, asked = Counter[str](), Counter[str]()
+    for image, conversation in zip(rows["image"], rows["conversation"], strict=True):
+        one, two = (colours[part].split()[1] for part in apart(image))
+        question, colour, _, same = (turn["value"] for turn in json.loads(conversation))
+        assert colour == (one if "first" in question else two)
+        assert same == ("yes" if one == two else "no")
+        alike[same] += 1
+        asked["first" if "first" in question else "second"] += 1
+    assert alike["yes"] == alike["no"]
+    assert min(asked.values()) > 0.45 * len(rows["image"])
 
 
 def test_watch_windows_are_four_seconds_of_six_channels(data_home: Path) -> None:

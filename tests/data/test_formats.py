@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
-from dlsvc.data.codecs import Undecodable, decode_audio, decode_image
+from dlsvc.data.codecs import Undecodable, apart, decode_audio, decode_image
 from dlsvc.data.source import Source, open_source
 from dlsvc.errors import DataError
 from dlsvc.spec.data_sections import DataSpec
@@ -171,6 +171,31 @@ def test_every_format_from_every_place(kind: str, put: Put, tmp_path: Path) -> N
         assert all(np.abs(decode_audio(each, 8000, 800)).max() > 0.4 for each in rows["audio"])
     if "features" in rows:
         assert sorted(map(tuple, rows["features"])) == [(n, -n) for n in range(COUNT)]
+
+
+def with_two_images() -> dict[str, Files]:
+    """Each sample shows its own picture and the next."""
+    turns = [{"from": "human", "value": "<image> and <image>: alike?"}, {"from": "gpt", "value": "no"}]
+    names = [[f"{n:02}.png", f"{(n + 1) % COUNT:02}.png"] for n in range(COUNT)]
+    pictures = {f"{n:02}.png": png(n, 8) for n in range(COUNT)}
+    records = [{"id": str(n), "image": name, "conversations": turns} for n, name in enumerate(names)]
+    lines = [{"image": name, "conversations": turns} for name in names]
+    out = io.BytesIO()
+    encoded = [[pictures[name] for name in two] for two in names]
+    pq.write_table(pa.table({"image": encoded, "conversations": [turns] * COUNT}), out)
+    return {
+        "conversations": {"train.json": json.dumps(records).encode(), **pictures},
+        "jsonl": {"train.jsonl": "\n".join(map(json.dumps, lines)).encode(), **pictures},
+        "parquet": {"train.parquet": out.getvalue()},
+    }
+
+
+@pytest.mark.parametrize("kind", with_two_images())
+def test_conversations_about_several_images(kind: str, put: Put, tmp_path: Path) -> None:
+    rows = rows_of(opened(put(f"two-{kind}", with_two_images()[kind]), tmp_path / "home"))
+    shown = [tuple(apart(image)) for image in rows["image"]]
+    assert sorted(shown) == sorted((png(n, 8), png((n + 1) % COUNT, 8)) for n in range(COUNT))
+    assert all(text.count("<image>") == 2 for text in rows["conversation"])
 
 
 @pytest.mark.parametrize("kind", FORMATS)

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from dlsvc.data.codecs import Undecodable, decode_mask, encode_png
-from dlsvc.data.preprocess import ImageInput, Preprocess
+from dlsvc.data.image_input import ImageInput
+from dlsvc.data.preprocess import Preprocess
 
 TWO = np.array([[0, 2], [1, 1]], np.uint8)
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ from hypothesis.extra.numpy import arrays
 
 from dlsvc.augment.pipeline import Pipeline
 from dlsvc.augment.text import RandomDeletion, SynonymReplacement
-from dlsvc.data.codecs import Undecodable
+from dlsvc.data.codecs import Undecodable, together
 from dlsvc.data.fit import build_preprocess
-from dlsvc.data.preprocess import FeatureInput, ImageInput, Preprocess
+from dlsvc.data.image_input import ImageInput
+from dlsvc.data.preprocess import FeatureInput, Preprocess
 from dlsvc.data.source import open_source
 from dlsvc.data.text_input import TextInput
 from dlsvc.data.tokenizer import UNK_ID, ByteTokenizer, WordTokenizer
@@ -174,6 +176,26 @@ def test_bad_rows_are_named_and_hold_zeros(encoded: Encode) -> None:
     assert arrays["image"].any(axis=(1, 2, 3)).tolist() == [True, False, False]
     with pytest.raises(Undecodable):
         preprocess.decode_one(b"")
+
+
+def test_several_images_of_a_sample(encoded: Encode) -> None:
+    """Its own, then black ones; each normalised as one alone; more than fit make the sample a bad one."""
+    one = ImageInput(4, 3, (0.5,) * 3, (0.25,) * 3)
+    several = Preprocess(image=replace(one, count=3))
+    files = [encoded(colour=colour) for colour in ("red", "blue", "green", "white")]
+    rows = {"image": [together(files[:2]), files[2], together(files)], "uri": ["a", "b", "c"]}
+    samples, bad = several.decode(rows)
+    assert [(row.uri, row.reason) for row in bad] == [("c", "the sample has 4 images, and up to 3 are read")]
+    batch = several.finish(samples)["image"]
+    assert batch.shape == (3, 3, 3, 4, 4)
+    alone = one.normalise(np.stack([one.decode(file) for file in files]))
+    np.testing.assert_array_equal(batch[0], [*alone[:2], np.full((3, 4, 4), -2, np.float32)])
+    np.testing.assert_array_equal(batch[1, 0], alone[2])
+    asked = several.from_request([{"image": files[:2]}, {"image": files[2]}])["image"]
+    np.testing.assert_array_equal(asked, batch[:2])
+    with pytest.raises(DataError, match="input 0, image: the sample has 2 images, and one is read"):
+        Preprocess(image=one).from_request([{"image": files[:2]}])
+    assert Preprocess.from_json(json.loads(json.dumps(several.to_json()))) == several
 
 
 def test_missing_column_names_those_there() -> None:

@@ -195,7 +195,15 @@ def _llava_gap(ours: Any, theirs: Any, image_token: int, texts: tuple[Tensor, Te
     ids = torch.where(tokens == IMAGE_ID, image_token, tokens)
     expected = theirs(input_ids=ids, pixel_values=image, attention_mask=keep.long()).logits
     found = ours.assistant(ours.vision_encoder(image), tokens, keep)
-    return _gap(found[keep], expected[keep][:, : found.shape[-1]], "llava")
+    one = _gap(found[keep], expected[keep][:, : found.shape[-1]], "llava")
+    # Two images to the first text, and one to each other.
+    first, places = tokens[:1], torch.full((1, PATCHES), IMAGE_ID)
+    tokens = torch.cat([first[:, :-2], places, first[:, -2:]], dim=1)
+    ids = torch.where(tokens == IMAGE_ID, image_token, tokens)
+    expected = theirs(input_ids=ids, pixel_values=image[:2]).logits
+    # One more, for which there is no place, isn't seen.
+    found = ours.assistant(ours.vision_encoder(image[None]), tokens, torch.ones_like(tokens, dtype=torch.bool))
+    return max(one, _gap(found, expected[..., : found.shape[-1]], "llava, two images"))
 
 
 def _gap(found: Tensor, expected: Tensor, what: str) -> float:

@@ -151,7 +151,7 @@ _SPECS: dict[str, dict[str, Any]] = {
         "data": {
             "source": "easy-vqa",
             "limit": 200,
-            "image": {"size": 16, "channels": 3},
+            "image": {"size": 16, "channels": 3, "count": 2},
             "text": {
                 "chat": True,
                 "column": "question",

@@ -86,6 +86,8 @@ def _parse(task: str, body: bytes, content_type: str) -> huggingface.Request | N
         ("language-modeling", as_json("a", stream=1), "true or false"),
         ("language-modeling", as_json(["a", "b"], stream=True), "a stream is of one text, not of 2"),
         ("translation", as_json("a", stream=True), "can only be false"),
+        ("conversation", as_json({"question": "a", "image": []}), "an empty list"),
+        ("conversation", as_json({"question": "a", "image": ["", 3]}), '"image 1" must be an image in base64'),
         ("juggling", as_json(""), "no route"),
     ],
 )

@@ -11,7 +11,7 @@ from huggingface_hub import InferenceClient
 from huggingface_hub.errors import HfHubHTTPError
 
 from serving.predictor import Predictor
-from tests.serving.client import Client, as_json, chirp, film, picture
+from tests.serving.client import Client, as_json, as_text, chirp, film, picture
 
 
 def _model(client: Client, name: str) -> InferenceClient:
@@ -89,6 +89,16 @@ def test_visual_question_answering(client: Client, predictors: dict[str, Predict
     (found,) = _model(client, "chat").visual_question_answering(picture(0, 3), "is it red?")
     (expected,) = predictors["chat"].predict([{"image": picture(0, 3), "text": "is it red?"}])
     assert found.answer == expected["text"].strip()
+
+
+def test_a_question_about_two_images(client: Client, predictors: dict[str, Predictor]) -> None:
+    images = [picture(0, 3), picture(1, 3)]
+    (expected,) = predictors["chat"].predict([{"image": images, "text": "is it red?"}])
+    found = client.post("chat", as_json({"image": [as_text(image) for image in images], "question": "is it red?"}))
+    assert found.json == [{"answer": expected["text"].strip()}]
+    (other,) = predictors["chat"].prepare([{"image": images[::-1], "text": "is it red?"}])
+    (first,) = predictors["chat"].prepare([{"image": images, "text": "is it red?"}])
+    assert not np.array_equal(other["image"], first["image"])
 
 
 def test_image_to_text(client: Client, predictors: dict[str, Predictor]) -> None:

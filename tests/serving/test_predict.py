@@ -75,6 +75,17 @@ def test_a_film_a_series_and_a_translation(published: Path, tmp_path: Path) -> N
     assert isinstance(said["translation_text"], str)
 
 
+def test_a_question_about_two_pictures(published: Path, tmp_path: Path) -> None:
+    files = [tmp_path / f"{place}.png" for place in range(2)]
+    for place, file in enumerate(files):
+        file.write_bytes(picture(place, 3))
+    asked = predict_command("test-chat", home=published, image=list(files), text="is it red?")
+    one = predict_command("test-chat", home=published, image=files[0], text="is it red?")
+    assert [len(found["answer"]) for found in (asked, one)] == [1, 1]
+    with pytest.raises(UsageError, match="a segmentation model reads one image, not 2"):
+        predict_command("test-nuclei", home=published, image=list(files))
+
+
 def test_a_picture_is_segmented(published: Path, tmp_path: Path) -> None:
     (tmp_path / "cells.png").write_bytes(picture(0))
     found = predict_command("test-nuclei", home=published, image=tmp_path / "cells.png")["answer"]

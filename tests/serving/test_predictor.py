@@ -40,6 +40,7 @@ def _inputs(name: str, count: int) -> list[dict[str, Any]]:
         "chat": [
             lambda seed: {"text": f"is it {'very ' * (seed % 3)}red?", "image": picture(seed, 3)},
             lambda seed: {"text": "what is it?", "seed": seed, "temperature": 1.0},
+            lambda seed: {"text": "is <image> red as <image>", "image": [picture(seed, 3), picture(seed + 1, 3)]},
         ],
         "captions": [
             lambda seed: {"image": picture(seed, 3)},
@@ -154,6 +155,8 @@ def test_turns_of_a_conversation(predictors: dict[str, Predictor]) -> None:
     ):
         with pytest.raises(DataError, match=f"input 0, text: .*{message}"):
             predictors["chat"].predict([{"image": picture(0, 3), "text": wrong}])
+    with pytest.raises(DataError, match="input 0, image: the sample has 3 images, and up to 2 are read"):
+        predictors["chat"].predict([{"image": [picture(place, 3) for place in range(3)], "text": "is it red?"}])
     with pytest.raises(DataError, match="comes with 0 images"):
         predictors["chat"].predict([{"text": "<image> is it red?"}])
 

@@ -52,7 +52,7 @@ def test_patches_stand_where_the_text_says() -> None:
     other = model.assistant(patches.flip(0), batch["tokens"], batch["attention_mask"])
     assert torch.equal(first[:, 0], other[:, 0])  # before the image
     assert not torch.allclose(first[:, 2], other[:, 2])
-    with pytest.raises(UsageError, match="texts have 3 places for patches, and the images have 4"):
+    with pytest.raises(UsageError, match="texts have 3 places for patches, and an image has 4"):
         model.assistant(patches, batch["tokens"].clone().index_fill_(1, torch.tensor([1]), 5), batch["attention_mask"])
 
 

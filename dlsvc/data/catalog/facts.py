@@ -17,6 +17,7 @@ Modality = Literal[
     "video",
     "series",
     "vqa",
+    "conversation",
 ]
 
 # A package's version, where the registry keeps none but its newest.

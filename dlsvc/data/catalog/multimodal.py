@@ -148,4 +148,20 @@ SHAPES = CatalogEntry(
     packages=(_EASY_VQA_PACKAGE,),
 )
 
-ENTRIES = (EMOJI, STAMPS, EASY_VQA, SHAPES)
+SHAPE_PAIRS = CatalogEntry(
+    name="shape-pairs",
+    title="conversations about two of easy-VQA's drawings each, 64x64",
+    modality="conversation",
+    image_size=64,
+    channels=3,
+    mean=EASY_VQA.mean,
+    std=EASY_VQA.std,
+    counts={"train": 7420, "test": 1840},
+    split_rule="the official split; each image of a known colour comes first twice",
+    licence="MIT",
+    attribution=EASY_VQA.attribution,
+    version="1.0",
+    packages=(_EASY_VQA_PACKAGE,),
+)
+
+ENTRIES = (EMOJI, STAMPS, EASY_VQA, SHAPES, SHAPE_PAIRS)

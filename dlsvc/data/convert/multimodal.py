@@ -1,14 +1,17 @@
-"""Pictures with words: emoji and stamps with captions, shapes with questions or captions."""
+"""Pictures with words: emoji and stamps with captions, shapes with questions, captions or conversations."""
 
 from __future__ import annotations
 
+import itertools
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from dlsvc.data.catalog import CatalogEntry, held_out
+from dlsvc.data.codecs import together
 from dlsvc.data.convert.rows import Converter, Read, Row, Rows, centred, on_white, opened, split_of
 from dlsvc.data.convert.stamps import stamps
 
@@ -92,15 +95,41 @@ def _shapes(entry: CatalogEntry, read: Read) -> Rows:
     """What the questions about an image and their answers say of it, as its caption."""
     files = _vqa_files(read)
     for split in _VQA_SPLITS:
-        told: dict[int, set[str]] = {}
-        for question, answer, number in json.loads(files[f"{split}/questions.json"]):
-            told.setdefault(number, set()).update(_told(question, answer))
-        for number, words in sorted(told.items()):
+        for number, words in _known(files, split):
             if words:
                 colour = min(words & _COLOURS, default="")
                 shape = min(words & _SHAPES, default="shape")
                 image = files[f"{split}/images/{number}.png"]
                 yield split, {"image": image, "text": " ".join(["a", *colour.split(), shape])}
+
+
+def _shape_pairs(entry: CatalogEntry, read: Read) -> Rows:
+    """Two images, of one colour in every second pair, and what is asked about them in two turns."""
+    files = _vqa_files(read)
+    for split in _VQA_SPLITS:
+        colours = {number: min(words & _COLOURS) for number, words in _known(files, split) if words & _COLOURS}
+        for first, turn in itertools.product(colours, range(2)):
+            same, draw = turn == 0, zlib.crc32(f"{split} {first} {turn}".encode())
+            others = [number for number in colours if (colours[number] == colours[first]) == same and number != first]
+            second = others[draw % len(others)]
+            asked, known = ("first", first) if draw >> 16 & 1 else ("second", second)
+            turns = [
+                ("human", f"<image>\n<image>\nwhat color is the shape in the {asked} image?"),
+                ("gpt", colours[known]),
+                ("human", "do both shapes have the same color?"),
+                ("gpt", "yes" if same else "no"),
+            ]
+            image = together([files[f"{split}/images/{number}.png"] for number in (first, second)])
+            conversation = json.dumps([{"from": speaker, "value": value} for speaker, value in turns])
+            yield split, {"image": image, "conversation": conversation}
+
+
+def _known(files: Mapping[str, bytes], split: str) -> list[tuple[int, set[str]]]:
+    """Each image's number and the colours and shapes that are said of it."""
+    told: dict[int, set[str]] = {}
+    for question, answer, number in json.loads(files[f"{split}/questions.json"]):
+        told.setdefault(number, set()).update(_told(question, answer))
+    return sorted(told.items())
 
 
 def _told(question: str, answer: str) -> set[str]:
@@ -117,4 +146,10 @@ def _vqa_files(read: Read) -> dict[str, bytes]:
     return {name.removeprefix(root): content for name, content in read("easy-vqa", lambda name: name.startswith(root))}
 
 
-CONVERTERS: dict[str, Converter] = {"emoji": _emoji, "stamps": _stamps, "easy-vqa": _easy_vqa, "shapes": _shapes}
+CONVERTERS: dict[str, Converter] = {
+    "emoji": _emoji,
+    "stamps": _stamps,
+    "easy-vqa": _easy_vqa,
+    "shapes": _shapes,
+    "shape-pairs": _shape_pairs,
+}
