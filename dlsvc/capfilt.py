@@ -24,7 +24,7 @@ from dlsvc.data.progress import Say, silent
 from dlsvc.data.source import open_source
 from dlsvc.data.table import Table, chunks
 from dlsvc.errors import DataError, Refused, UsageError
-from dlsvc.published import Published
+from dlsvc.predictor import Predictor, in_rows
 from dlsvc.spec.data_sections import DataSpec
 from dlsvc.store.models import ModelStore
 
@@ -101,7 +101,7 @@ def capfilt(
     source = open_source(DataSpec(source=name), home, say)
     _has_pairs(source.table("train"), name)
     _is_new(target)
-    table, sieve, model = source.table("train"), Sieve(threshold), _Model(bundle)
+    table, sieve, model = source.table("train"), Sieve(threshold), _Model(bundle, _CHUNK)
     known = _swapped(Path(name), len(table))
     done = 0
     for images, texts in _pairs(table):
@@ -141,16 +141,16 @@ def _shares(counts: dict[str, int]) -> dict[str, float]:
     return found
 
 
-class _Model(Published):
+class _Model(Predictor):
     """A model of the task `bootstrapped`."""
 
     def captions(self, images: Sequence[bytes]) -> list[str]:
-        return self.written([{"image": image} for image in images])
+        return [row["text"] for row in self.predict([{"image": image} for image in images])]
 
     def scores(self, images: Sequence[bytes], texts: Sequence[str]) -> list[float]:
-        """The probability that each image and text belong together."""
-        pairs = zip(images, texts, strict=True)
-        return [row["match"] for row in self.predict([{"image": i, "text": t} for i, t in pairs])]
+        """The probability that each image and text belong together. One too long is read as in training: cut."""
+        pairs = [{"image": image, "text": text} for image, text in zip(images, texts, strict=True)]
+        return [row["match"] for row in self.compute(in_rows(self.preprocess.from_request(pairs)))]
 
 
 def _pairs(table: Table) -> Iterator[tuple[list[bytes], list[str]]]:

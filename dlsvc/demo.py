@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw
 from dlsvc.data.codecs import Pixels, encode_png
 from dlsvc.data.source import open_source
 from dlsvc.environment import prepare
+from dlsvc.predictor import Predictor
 from dlsvc.spec.load import load_kind
 from dlsvc.spec.recipes import find
 from dlsvc.spec.schema import ServedModel, ServeSpec, TrainSpec
@@ -26,7 +27,7 @@ from dlsvc.terminal import table
 from serving.dialects import huggingface
 from serving.ingress import fast_ingress
 from serving.predict import answer
-from serving.predictor import Predictor
+from serving.predictor import served
 from serving.run import server
 
 OUT = Path("demo-out")
@@ -77,7 +78,7 @@ def _spec() -> TrainSpec:
 
 
 def _serve_and_ask(model: str, home: Path) -> tuple[list[Shown], str]:
-    predictor = Predictor(ModelStore(home).open(model))
+    predictor = served(ModelStore(home).open(model))
     spec = ServeSpec(models=(ServedModel(model=model),), port=_free_port())
     _say(f"serving {model}")
     with server(spec, home=home) as base:

@@ -16,12 +16,12 @@ from ray.serve.handle import DeploymentHandle
 
 from dlsvc.data.preprocess import Preprocess
 from dlsvc.errors import DlsvcError, NotFound, UsageError, did_you_mean
+from dlsvc.predictor import Input, Piece
 from dlsvc.spec.schema import ServedModel, ServeSpec
 from dlsvc.store.bundle import DIGESTS, Bundle
 from dlsvc.store.models import ModelStore
 from dlsvc.tasks.base import Prediction
 from serving.dialects import huggingface
-from serving.predictor import Input, Piece
 from serving.replica import ModelReplica
 from serving.wire import Unavailable, add_error_handlers, json_response, read_body
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from dlsvc.errors import DataError, UsageError
+from dlsvc.predictor import Predictor
 from dlsvc.spec.document import scalar
 from dlsvc.store.models import ModelStore
 from serving.dialects import huggingface
-from serving.predictor import Predictor
+from serving.predictor import served
 
 # Which routes take an input that isn't a file.
 _READERS = {
@@ -47,7 +48,7 @@ def predict_command(
     `answer` in what is returned is the JSON that a server sends, to the byte; a picture is written to `out`, by
     default NAME.png here, and returned as its path and sha256.
     """
-    predictor = Predictor(ModelStore(home).open(reference))
+    predictor = served(ModelStore(home).open(reference))
     given = {
         "image": image,
         "audio": audio,

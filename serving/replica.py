@@ -11,9 +11,10 @@ from ray import serve
 
 from dlsvc.data.preprocess import Arrays
 from dlsvc.errors import DlsvcError
+from dlsvc.predictor import Input, Piece
 from dlsvc.store.models import ModelStore
 from dlsvc.tasks.base import Prediction
-from serving.predictor import Input, Piece, Predictor
+from serving.predictor import served
 
 
 class ModelReplica:
@@ -23,7 +24,7 @@ class ModelReplica:
     """
 
     def __init__(self, reference: str, home: str, max_batch_size: int, batch_wait_s: float) -> None:
-        self.predictor = Predictor(ModelStore(Path(home)).open(reference))
+        self.predictor = served(ModelStore(Path(home)).open(reference))
         batched = serve.batch(max_batch_size=max_batch_size, batch_wait_timeout_s=batch_wait_s)
         self.compute_one = batched(self._compute)
 

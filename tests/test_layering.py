@@ -30,6 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("dlsvc.data",),
     ("dlsvc.engine",),
     ("dlsvc.store",),
+    ("dlsvc.predictor",),
     ("dlsvc.published",),
     ("dlsvc.train",),
     ("dlsvc.neighbors", "dlsvc.capfilt"),

@@ -42,6 +42,7 @@ import numpy as np
 
 from dlsvc.data.codecs import encode_png
 from dlsvc.errors import DataError, UsageError, did_you_mean
+from dlsvc.predictor import Input, Piece
 from dlsvc.tasks.base import Prediction
 from serving.dialects.reading import (
     DEFAULT_TOP_K,
@@ -67,7 +68,6 @@ from serving.dialects.reading import (
     read_translation,
 )
 from serving.dialects.values import read_integer
-from serving.predictor import Input, Piece
 
 MAX_INPUTS = 1000
 # The tasks that answer a text with a text.

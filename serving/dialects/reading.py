@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from dlsvc.errors import UsageError
+from dlsvc.predictor import Input
 from serving.dialects.values import kind_of, read_bytes, read_features, read_integer, read_number, read_text
-from serving.predictor import Input
 
 DEFAULT_TOP_K = 5
 DEFAULT_TEMPLATE = "This is a photo of {}."

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dlsvc.errors import UsageError
-from serving.predictor import Input
+from dlsvc.predictor import Input
 
 MAX_TEXT_LENGTH = 100_000
 

@@ -12,11 +12,12 @@ import torch
 
 from dlsvc.data.fit import build_preprocess
 from dlsvc.data.source import open_source
+from dlsvc.predictor import Predictor
 from dlsvc.spec.load import complete, parse
 from dlsvc.spec.schema import ServedModel, ServeSpec, TrainSpec
 from dlsvc.store.bundle import CONFIG, LINEAGE, METRICS, PREPROCESS, build_model
 from dlsvc.store.models import ModelStore
-from serving.predictor import Predictor
+from serving.predictor import served
 from serving.run import server
 from tests.serving.client import Client, free_port
 from tests.train.trials import SYSTEMS, spec_of
@@ -197,7 +198,7 @@ def published(home: Path) -> Path:
 @pytest.fixture(scope="session")
 def predictors(published: Path) -> dict[str, Predictor]:
     store = ModelStore(published)
-    return {name: Predictor(store.open(f"test-{name}")) for name in MODELS}
+    return {name: served(store.open(f"test-{name}")) for name in MODELS}
 
 
 @pytest.fixture(scope="package")

@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import InferenceClient
 from huggingface_hub.errors import HfHubHTTPError
 
-from serving.predictor import Predictor
+from dlsvc.predictor import Predictor
 from tests.serving.client import Client, as_json, as_text, chirp, film, picture
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from dlsvc.data.codecs import encode_png
 from dlsvc.errors import DataError
-from serving.predictor import BATCH_SIZE, Predictor
+from dlsvc.predictor import BATCH_SIZE, Predictor
 from tests.serving.client import chirp, film, picture
 
 

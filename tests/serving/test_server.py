@@ -14,9 +14,9 @@ import pytest
 
 from dlsvc.data.codecs import decode_image
 from dlsvc.errors import UsageError
+from dlsvc.predictor import Predictor
 from serving.dialects import huggingface
 from serving.predict import answer, predict_command, route
-from serving.predictor import Predictor
 from serving.run import serve_command
 from serving.wire import MAX_BODY_BYTES
 from tests.serving.client import Client, as_json, as_text, chirp, free_port, picture

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from ray.exceptions import ActorUnavailableError
 
+from dlsvc.predictor import Piece, Predictor
 from serving.app import _events
 from serving.dialects import huggingface
 from serving.predict import predict_command
-from serving.predictor import Piece, Predictor
 from tests.serving.client import as_json
 
 

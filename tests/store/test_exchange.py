@@ -12,10 +12,11 @@ from PIL import Image
 from dlsvc.data.catalog import entry
 from dlsvc.data.codecs import encode_png
 from dlsvc.data.fetch import fetch, members
+from dlsvc.predictor import Predictor
 from dlsvc.store.exchange import import_trained
 from dlsvc.store.models import ModelStore
 from dlsvc.train.needs import settle_needs
-from serving.predictor import Predictor
+from serving.predictor import served
 from tests.train.trials import spec_of
 
 CATS = range(281, 286)
@@ -33,7 +34,7 @@ def photographs(home: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def lite0(home: Path) -> Predictor:
     store = ModelStore(home)
-    return Predictor(store.open(import_trained(store, entry("efficientnet-lite0"), home, "trial-lite0")))
+    return served(store.open(import_trained(store, entry("efficientnet-lite0"), home, "trial-lite0")))
 
 
 def test_lite0_names_the_cat_and_the_espresso(lite0: Predictor, photographs: dict[str, bytes]) -> None:
@@ -61,7 +62,7 @@ def test_a_run_that_starts_from_trained_weights_publishes_them_first(home: Path,
 @pytest.fixture(scope="module")
 def minilm(home: Path) -> Predictor:
     store = ModelStore(home)
-    return Predictor(store.open(import_trained(store, entry("minilm"), home, "trial-minilm")))
+    return served(store.open(import_trained(store, entry("minilm"), home, "trial-minilm")))
 
 
 def test_minilm_knows_a_paraphrase(minilm: Predictor) -> None:
