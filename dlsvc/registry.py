@@ -65,10 +65,11 @@ def register_task(
     phases: tuple[str, ...] = ("main",),
     couples_samples: bool = False,
     makes_samples: bool = False,
+    encodes_once: bool = False,
 ) -> Callable[[_Class], _Class]:
     """Mark a task: what its evaluation gives (globs; the first is the one that a model is judged by), the batch keys it
-    reads, its phases in order, whether its loss couples the samples of a global batch, and whether `predict` makes a
-    sample of a key alone.
+    reads, its phases in order, whether its loss couples the samples of a global batch, whether `predict` makes a
+    sample of a key alone, and whether it has an `encode` whose outcome may be kept for a whole run.
     """
 
     def mark(cls: _Class) -> _Class:
@@ -77,6 +78,7 @@ def register_task(
             ("phases", phases),
             ("couples_samples", couples_samples),
             ("makes_samples", makes_samples),
+            ("encodes_once", encodes_once),
         ):
             setattr(cls, attribute, value)
         return cls

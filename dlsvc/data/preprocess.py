@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from dlsvc.data.audio_input import AudioInput
 from dlsvc.data.chat_input import ChatInput
 from dlsvc.data.codecs import Pixels, Undecodable, decode_mask, together
+from dlsvc.data.encoded import COLUMN
 from dlsvc.data.image_input import ImageInput
 from dlsvc.data.series_input import SeriesInput
 from dlsvc.data.text_input import TextInput
@@ -96,10 +97,7 @@ class Preprocess:
         arrays: Samples = {}
         bad: list[BadRow] = []
         if self.image is not None:
-            arrays["image"], bad = self._images(_column(rows, "image"), rows.get("uri"))
-            if "mask" in rows:
-                arrays["mask"], unmasked = self._masks(rows["mask"], rows.get("uri"))
-                bad = [*bad, *unmasked]
+            arrays, bad = self._seen(rows)
         if self.features is not None:
             arrays["features"] = _column(rows, "features")
         if self.text is not None:
@@ -215,6 +213,16 @@ class Preprocess:
             raise DataError(f"a film must be an encoded file's bytes, not {type(value).__name__}")
         return self.video.decode(bytes(value))
 
+    def _seen(self, rows: Mapping[str, Any]) -> tuple[Samples, list[BadRow]]:
+        """Images, or what they were encoded to beforehand, and their masks."""
+        if COLUMN in rows:
+            return {COLUMN: rows[COLUMN]}, _unencoded(rows[COLUMN], rows.get("uri"))
+        found, bad = self._images(_column(rows, "image"), rows.get("uri"))
+        if "mask" not in rows:
+            return {"image": found}, bad
+        masks, unmasked = self._masks(rows["mask"], rows.get("uri"))
+        return {"image": found, "mask": masks}, [*bad, *unmasked]
+
     def _images(self, images: Any, uris: Sequence[str] | None) -> tuple[Pixels, list[BadRow]]:
         assert self.image is not None
         if isinstance(images, np.ndarray):
@@ -312,6 +320,12 @@ def _decode_into(
         except Undecodable as error:
             bad.append(BadRow(position, uris[position] if uris else "", str(error)))
     return bad
+
+
+def _unencoded(encoded: NDArray[np.float32], uris: Sequence[str] | None) -> list[BadRow]:
+    """Rows whose images could not be decoded when they were encoded."""
+    lost = np.flatnonzero(np.isnan(encoded).reshape(len(encoded), -1).any(1)).tolist()
+    return [BadRow(place, uris[place] if uris else "", "its image could not be decoded") for place in lost]
 
 
 def _column(rows: Mapping[str, Any], name: str) -> Any:

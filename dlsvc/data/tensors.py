@@ -12,17 +12,18 @@ from dlsvc.data.atom import Arrays
 
 
 def to_tensors(arrays: Arrays, device: torch.device) -> dict[str, torch.Tensor]:
-    """A batch's arrays as tensors on the device, in memory of torch's own.
+    """A batch's arrays as tensors on the device, in memory of torch's own; images (B, C, H, W) lie channels last, as
+    the fastest convolutions read and write them.
 
-    Copied always: kernels round by alignment and by strides, and an array's depend on where it comes from (a channel
-    axis of one makes a transposed
-    array count as contiguous, and torch takes its strides for channels-last).
+    Copied always: kernels round by alignment and by strides, and an array's depend on where it comes from.
     """
-    return {name: _own(array).to(device) for name, array in arrays.items() if name != "position"}
+    return {name: _own(name, array).to(device) for name, array in arrays.items() if name != "position"}
 
 
-def _own(array: NDArray[Any]) -> torch.Tensor:
+def _own(name: str, array: NDArray[Any]) -> torch.Tensor:
     """A copy, also of an array that may only be read, as those in Ray's shared memory."""
-    tensor = torch.empty(array.shape, dtype=torch.from_numpy(np.empty(0, array.dtype)).dtype)
+    dtype = torch.from_numpy(np.empty(0, array.dtype)).dtype
+    layout = torch.channels_last if name == "image" and array.ndim == 4 else torch.contiguous_format
+    tensor = torch.empty(array.shape, dtype=dtype, memory_format=layout)
     np.copyto(tensor.numpy(), array)
     return tensor

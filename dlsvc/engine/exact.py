@@ -10,7 +10,7 @@ one bin of 62 bits.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.distributed as dist
@@ -18,6 +18,8 @@ from torch import Tensor
 
 # Bits for the largest magnitude's mantissa and the carries of a sum; two are left so that int64 never overflows.
 _BITS = 62
+# Elements that are squared at once.
+_JOINED = 1 << 20
 
 
 def all_reduce(tensor: Tensor, op: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM) -> Tensor:
@@ -59,36 +61,52 @@ def _tops(terms: Sequence[Tensor], sizes: Sequence[int], device: torch.device) -
     """
     tops = torch.zeros(len(sizes), dtype=torch.float64, device=device)
     for term in terms:
-        found = torch.stack([_top(part) for part in term.split(list(sizes))])
-        tops = torch.maximum(tops, found)
+        tops = torch.maximum(tops, _magnitudes(term.split(list(sizes))))
     return tops
 
 
-def _top(part: Tensor) -> Tensor:
-    top = part.abs().max().double() if part.numel() else torch.zeros((), dtype=torch.float64, device=part.device)
-    return torch.where(torch.isfinite(top), top, torch.inf)
+def _magnitudes(parts: Sequence[Tensor]) -> Tensor:
+    """The largest magnitude in each part, (len(parts),) float64; infinity where one is not finite, 0 where it is
+    empty.
+    """
+    full = [place for place, part in enumerate(parts) if part.numel()]
+    found = torch.zeros(len(parts), dtype=torch.float64, device=parts[0].device)
+    if full:
+        norms = torch._foreach_norm([parts[place] for place in full], torch.inf)
+        found[full] = torch.stack(list(norms)).double()
+    return torch.where(torch.isfinite(found), found, torch.inf)
 
 
 def exact_norm(pieces: Sequence[Tensor], *, num_elements: int, device: torch.device) -> Tensor:
     """The Euclidean norm of a vector whose elements are spread over ranks in any way, once each: float64, 0-d, the
     same bits for any sharding.
     """
-    pieces = [piece for piece in pieces if piece.numel()]
-    top = (
-        torch.stack([_top(piece) for piece in pieces]).max()
-        if pieces
-        else torch.zeros((), dtype=torch.float64, device=device)
-    )
+    pieces = [piece.reshape(-1) for piece in pieces if piece.numel()]
+    top = _magnitudes([torch.zeros(1, device=device), *pieces]).max()
     all_reduce(top, dist.ReduceOp.MAX)
     if not torch.isfinite(top) or top == 0:
         return top
     exponent = 2 * int(torch.frexp(top).exponent)
     scale = 2.0 ** min(1000, _BITS - 1 - math.ceil(math.log2(max(num_elements, 1))) - exponent)
     total = torch.zeros((), dtype=torch.int64, device=device)
-    for piece in pieces:
-        total += (piece.double().square() * scale).round().to(torch.int64).sum()
+    for joined in _joined(pieces):
+        total += joined.double().square_().mul_(scale).round_().to(torch.int64).sum()
     all_reduce(total)
     return (total.double() / scale).sqrt()
+
+
+def _joined(pieces: Sequence[Tensor]) -> Iterator[Tensor]:
+    """The pieces end to end, some at a time: small ones cost a call each, and all of them at once a copy of the
+    model.
+    """
+    waiting: list[Tensor] = []
+    for piece in pieces:
+        if waiting and sum(map(len, waiting)) + len(piece) > _JOINED:
+            yield torch.cat(waiting)
+            waiting = []
+        waiting.append(piece)
+    if waiting:
+        yield torch.cat(waiting)
 
 
 FIXED_POINT = 2.0**32

@@ -240,6 +240,7 @@ _RULES = (
     Rule(("data.source", "data.text"), facts.prompts_are_for_classes),
     Rule(("data.source", "data.audio", "data.text", "model.name", "task.name"), facts.data_has_what_the_task_reads),
     Rule(("data.source", "data.augment"), facts.augmentations_fit),
+    Rule(("model.name", "task.name", "data.encode_once", "data.augment"), facts.images_are_encoded_once),
     Rule(("data.source", "data.limit", "batch.global_size", "budget", "optim"), facts.warmup_ends),
     Rule(
         ("data.source", "data.image", "data.text", "data.audio", "data.positive", "model", "task"),

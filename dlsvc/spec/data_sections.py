@@ -222,6 +222,11 @@ class DataSpec(Part):
         None, description="a class: labels become 1 for it and 0 for all others, which makes two classes"
     )
     columns: ColumnsSpec = Field(default_factory=ColumnsSpec, description="column names in your own file")
+    encode_once: bool = Field(
+        False,
+        description="what the model's frozen encoder makes of each image is computed once, before training, and kept "
+        "beside the data; images aren't augmented then",
+    )
     augment: tuple[AugmentSpec, ...] = Field((), description="applied in order to training samples only")
     max_bad_fraction: Fraction = Field(
         0.01, description="the run stops when more than this share of samples can't be decoded"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from dlsvc import registry
 from dlsvc.augment import registry as augmentations
 from dlsvc.data.catalog import CatalogEntry, entries
 from dlsvc.data.catalog.facts import LEFT_OUT
@@ -138,6 +139,21 @@ def augmentations_fit(spec: TrainSpec) -> Found:
             yield f"data.augment.{place}.name", f"{asked.name} changes texts, and data.text.chat makes turns of them"
         if found and found.modality == "mix" and task and "label" not in task.options.get("reads", ()):
             yield f"data.augment.{place}.name", f"{asked.name} mixes labels, and task {task.name} reads none"
+
+
+def images_are_encoded_once(spec: TrainSpec) -> Found:
+    """Only where something frozen reads them, and nothing else has to see them again and again."""
+    task, known = known_task(spec), augmentations.entries()
+    if not spec.data.encode_once or task is None:
+        return
+    if not task.options.get("encodes_once"):
+        able = sorted(name for name, entry in registry.entries("task").items() if entry.options.get("encodes_once"))
+        yield "data.encode_once", f"task {task.name} has no frozen encoder of images; {', '.join(able)} has"
+    for place, asked in enumerate(spec.data.augment):
+        found = known.get(asked.name)
+        if found and found.modality != "text":
+            message = f"{asked.name} would change images that encode_once has encoded before; leave one of them out"
+            yield f"data.augment.{place}.name", message
 
 
 def warmup_ends(spec: TrainSpec) -> Found:

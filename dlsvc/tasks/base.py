@@ -156,6 +156,12 @@ class Task:
         """
         raise NotImplementedError
 
+    def encode(self, modules: Modules, batch: Batch) -> Tensor:
+        """For tasks with `encodes_once`: what frozen modules make of each image, whatever is drawn of it later,
+        (B, ...) float32. Computed once for a whole run, it is a batch's `encoded`, and there are no images then.
+        """
+        raise NotImplementedError
+
     def vectors(self, modules: Modules, batch: Batch) -> Tensor:
         """Each sample as one vector, (B, D), for finding what is near: by default the model's `encode`. Raises
         UsageError for a model that has none.

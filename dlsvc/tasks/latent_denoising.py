@@ -15,7 +15,9 @@ from dlsvc.tasks.base import Batch, Modules, Setting, dummy_samples, sample_norm
 from dlsvc.tasks.denoising import MOST_GUIDANCE, Denoising
 
 
-@register_task("latent-denoising", metrics=("denoising_loss",), reads=("image", "tokens"), makes_samples=True)
+@register_task(
+    "latent-denoising", metrics=("denoising_loss",), reads=("image", "tokens"), makes_samples=True, encodes_once=True
+)
 class LatentDenoising(Denoising):
     """The mean squared error of what a network predicts of a noisy latent (Rombach et al. 2022, equation 3), at times
     drawn uniformly; the autoencoder is frozen.
@@ -86,13 +88,18 @@ class LatentDenoising(Denoising):
     def _network_of(self, modules: Modules) -> nn.Module:
         return modules["denoiser"]
 
+    def encode(self, modules: Modules, batch: Batch) -> Tensor:
+        """The mean and the log-variance of each image's latent, (B, 2 Z, h, w)."""
+        image = batch["image"]
+        with torch.no_grad():
+            found = modules["autoencoder"](image, image.new_zeros(()), decode=False)
+        return torch.cat([found["mean"], found["logvar"]], dim=1).float()
+
     def _clean(self, modules: Modules, batch: Batch) -> Tensor:
         """The images' latents, drawn from their distributions."""
-        noise = sample_normal(batch, "latent", self.shape)
-        with torch.no_grad():
-            latent = modules["autoencoder"](batch["image"], noise, decode=False)["latent"].float()
-        scaled: Tensor = latent * self.scale
-        return scaled
+        moments = batch["encoded"] if "encoded" in batch else self.encode(modules, batch)
+        mean, logvar = moments.chunk(2, dim=1)
+        return (mean + torch.exp(0.5 * logvar) * sample_normal(batch, "latent", self.shape)) * self.scale
 
     def _condition(self, batch: Batch, drop: float) -> Tensor | None:
         empty = self.no_text.to(batch["key"].device).expand(len(batch["key"]), -1)

@@ -26,6 +26,8 @@ class Job:
     order: Order
     data_fingerprint: str
     feed: str
+    # The file that the training split's images have been encoded to, when they are encoded once.
+    encoded: str | None = None
 
     @property
     def run(self) -> Run:

@@ -19,14 +19,15 @@ from ray.train.torch import TorchTrainer
 
 from dlsvc.cluster import cluster
 from dlsvc.data.progress import say, silent
-from dlsvc.data.source import ResidentTable, open_source
+from dlsvc.data.source import ResidentTable
 from dlsvc.errors import DlsvcError, RunCancelled, RunFailed
 from dlsvc.spec.schema import TrainSpec
 from dlsvc.store import checkpoint
 from dlsvc.store.home import home as home_of
 from dlsvc.store.runs import CANCELLED, FAILED, FATAL, FINISHED, Run
+from dlsvc.train.encode import encode_once
 from dlsvc.train.job import Job
-from dlsvc.train.prepare import atom_builder, open_run, prepare_job, resident
+from dlsvc.train.prepare import atom_builder, open_run, prepare_job, resident, training_table
 from dlsvc.train.progress import Progress
 from dlsvc.train.report import data_wait, write_report
 from dlsvc.train.worker import work
@@ -43,17 +44,18 @@ def train(
     spec, run = open_run(spec, run_name, home)
     if run.status()["status"] == FINISHED:
         return run.read("result.json")
-    began = time.time()
+    began, tell = time.time(), say if show_progress else silent
     run.mark("running")
     (run.path / FATAL).unlink(missing_ok=True)
     (run.path / "CANCEL").unlink(missing_ok=True)
     try:
-        job = prepare_job(spec, run, home, say if show_progress else silent)
+        job = prepare_job(spec, run, home, tell)
         with (
             cluster(address, cpus=_cpus(spec)),
             _cancel_on_sigterm(run),
             Progress(run, job.total_steps, show=show_progress),
         ):
+            job = encode_once(job, tell)
             outcome = _fit(job)
         return _conclude(job, outcome, time.time() - began)
     except RunCancelled as error:
@@ -78,9 +80,7 @@ def _fit(job: Job) -> dict[str, Any]:
     if job.feed == "stream":
         settings |= _stream_settings(job)
     else:
-        settings["train_loop_config"]["columns"] = ray.put(
-            open_source(job.spec.data, Path(job.home), seed=job.spec.seed).table("train").arrays()
-        )
+        settings["train_loop_config"]["columns"] = ray.put(training_table(job).arrays())
     try:
         return TorchTrainer(_worker, **settings).fit().return_value or {}
     except TrainingFailedError as error:

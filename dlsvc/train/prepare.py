@@ -13,6 +13,7 @@ from dlsvc.augment.registry import build_augmentations
 from dlsvc.data.atom import AtomBuilder, Rows
 from dlsvc.data.catalog import trained_weights
 from dlsvc.data.convert import pull
+from dlsvc.data.encoded import EncodedTable
 from dlsvc.data.feed_resident import Round, resident_feed
 from dlsvc.data.fit import build_preprocess
 from dlsvc.data.order import Order, Shuffled, Windowed
@@ -102,11 +103,17 @@ def order_of(table: Table) -> Order:
     return Windowed(table.groups, max(1, window_rows))
 
 
+def training_table(job: Job) -> Table:
+    """The training split, with its images encoded where the job has them so."""
+    table = open_source(job.spec.data, Path(job.home), seed=job.spec.seed).table("train")
+    return EncodedTable(table, Path(job.encoded)) if job.encoded else table
+
+
 def atom_builder(job: Job, table: Rows | None = None) -> AtomBuilder:
     """How this process builds atoms; from the source, unless a table is at hand."""
     data = job.spec.data
     if table is None:
-        table = open_source(data, Path(job.home), seed=job.spec.seed).table("train")
+        table = training_table(job)
     pipeline = Pipeline(tuple(augmentations_of(data.augment, Path(job.home))))
     quarantine = Quarantine(len(table), data.max_bad_fraction, job.run.path / QUARANTINE)
     return AtomBuilder(job.plan, table, Preprocess.from_json(job.preprocess), quarantine, pipeline)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from dlsvc.data.tensors import to_tensors
 from dlsvc.engine.base import Phase, Place
 from dlsvc.engine.build import build_engine
 from dlsvc.train.meter import Meter
@@ -39,7 +40,8 @@ def _digest(rank: int, world_size: int, name: str, strategy: str) -> str:
     )
     meter = Meter(torch.device("cpu"))
     own = range(rank, NUM_ATOMS, world_size)
-    cut = [{k: v[a * MICRO_SIZE : (a + 1) * MICRO_SIZE] for k, v in subject.batch.items()} for a in own]
+    rows = [slice(a * MICRO_SIZE, (a + 1) * MICRO_SIZE) for a in own]
+    cut = [to_tensors({k: v[part].numpy() for k, v in subject.batch.items()}, torch.device("cpu")) for part in rows]
     atoms = [Atom(index, 1 / NUM_ATOMS, batch) for index, batch in zip(own, cut, strict=True)]
     for step in range(STEPS):
         for phase in task.phases:

@@ -8,11 +8,10 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from dlsvc.data.source import open_source
 from dlsvc.spec.load import parse
 from dlsvc.spec.schema import TrainSpec
 from dlsvc.train.job import Job
-from dlsvc.train.prepare import open_run, prepare_job, resident
+from dlsvc.train.prepare import open_run, prepare_job, resident, training_table
 from dlsvc.train.worker import work
 from tests.engine.processes import run_group
 from tests.train.tiny_systems import TINY
@@ -207,7 +206,7 @@ def _member(rank: int, world_size: int, job: Job, stop_after: int | None) -> dic
 
 def resident_work(job: Job) -> dict[str, Any]:
     """What a Ray Train worker does with a resident feed, in this process."""
-    return work(job, functools.partial(resident, open_source(job.spec.data, Path(job.home)).table("train")))
+    return work(job, functools.partial(resident, training_table(job)))
 
 
 class _Stopped(BaseException):
