@@ -215,13 +215,18 @@ class Predictor:
         arrays = {name: np.concatenate([row[name] for row in padded]) for name in rows[0]}
         with torch.inference_mode():
             found = self.task.predict(self.modules, to_tensors(arrays, torch.device("cpu")))[: len(rows)]
-        return [self._readable(prediction) for prediction in found]
+        return [self._readable(prediction) | _counted(row) for prediction, row in zip(found, rows, strict=True)]
 
 
 def in_rows(batch: Arrays) -> list[Arrays]:
     """A batch's samples, each a batch of one."""
     count = len(next(iter(batch.values())))
     return [{name: array[row : row + 1] for name, array in batch.items()} for row in range(count)]
+
+
+def _counted(row: Arrays) -> Prediction:
+    """`num_tokens`: how many tokens of a text were read, those that begin and end it included."""
+    return {"num_tokens": int(row["attention_mask"].sum())} if "attention_mask" in row else {}
 
 
 def _alike(kinds: Sequence[Hashable]) -> Iterator[list[int]]:

@@ -21,7 +21,7 @@ from dlsvc.spec.schema import ServedModel, ServeSpec
 from dlsvc.store.bundle import DIGESTS, Bundle
 from dlsvc.store.models import ModelStore
 from dlsvc.tasks.base import Prediction
-from serving.dialects import huggingface
+from serving.dialects import huggingface, openai
 from serving.replica import ModelReplica
 from serving.wire import Unavailable, add_error_handlers, json_response, read_body
 
@@ -62,10 +62,12 @@ def public_name(item: ServedModel) -> str:
 
 
 def _facts(bundle: Bundle) -> Facts:
+    task, reads = bundle.config["task"]["name"], Preprocess.from_json(bundle.preprocess).reads
     return {
         "model": bundle.reference,
-        "task": bundle.config["task"]["name"],
-        "route": huggingface.route(bundle.config["task"]["name"], Preprocess.from_json(bundle.preprocess).reads),
+        "task": task,
+        "reads": list(reads),
+        "route": huggingface.route(task, reads),
         "classes": bundle.classes,
         "created": int((bundle.path / DIGESTS).stat().st_mtime),
     }
@@ -103,6 +105,7 @@ class Gateway:
         ):
             api.add_api_route(path, answer, methods=["GET"], response_model=None)
         api.add_api_route("/models/{name}", self.predict, methods=["POST"], response_model=None)
+        api.add_api_route(openai.EMBEDDINGS, self.embed, methods=["POST"], response_model=None)
         return api
 
     async def live(self) -> Response:
@@ -129,13 +132,20 @@ class Gateway:
     async def predict(self, name: str, request: Request) -> Response:
         """A prediction in the Hugging Face dialect: a file's bytes, or JSON with "inputs" and "parameters"."""
         facts = self._known(name)
-        body = await read_body(request)
+        body = await read_body(request, huggingface.EXAMPLE)
         asked = huggingface.parse(facts["route"], body, request.headers.get("content-type", ""))
         if asked.streams:
             return await self._stream(name, asked)
         predictions = await self._ask(name, asked.inputs)
         answer = huggingface.answer(facts["route"], asked, predictions, facts["classes"])
         return json_response(answer.content) if answer.png is None else Response(answer.png, media_type="image/png")
+
+    async def embed(self, request: Request) -> Response:
+        """Vectors of texts in the OpenAI dialect."""
+        asked = openai.parse(await read_body(request, openai.EXAMPLE))
+        facts = self._known(asked.model)
+        key = openai.vector_key(asked.model, facts["task"], facts["reads"])
+        return json_response(openai.answer(asked, await self._ask(asked.model, asked.inputs), key))
 
     async def _stream(self, name: str, asked: huggingface.Request) -> Response:
         """Server-sent events. What is wrong with the request comes before the first, with its status."""

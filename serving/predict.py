@@ -19,7 +19,7 @@ from serving.predictor import served
 _READERS = {
     "features": ("classification", "embedding"),
     "series": ("series-classification",),
-    "text": ("contrastive", "bootstrapped", "text-classification", "masked-language-modeling", *huggingface.WRITERS),
+    "text": ("contrastive", "bootstrapped", "text-classification", *huggingface.ENCODERS, *huggingface.WRITERS),
 }
 
 

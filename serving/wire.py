@@ -10,6 +10,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from dlsvc.errors import DataError, DlsvcError, NotFound, UsageError
+from serving.dialects import openai
 from serving.dialects.huggingface import encode
 
 MAX_BODY_BYTES = 20 * 1024 * 1024
@@ -29,14 +30,16 @@ def json_response(content: object, status: int = 200, headers: Mapping[str, str]
 
 
 def add_error_handlers(api: FastAPI) -> None:
-    """Every error is `{"error": "..."}`, also of routes that don't exist and of failures that nobody foresaw."""
+    """Every error is `{"error": "..."}`, also of routes that don't exist and of failures that nobody foresaw; on
+    OpenAI's routes it is an object, as their clients read it.
+    """
     api.add_exception_handler(HTTPException, _on_http_error)
     api.add_exception_handler(DlsvcError, _on_our_error)
     api.add_exception_handler(Exception, _on_unexpected)
 
 
-async def read_body(request: Request) -> bytes:
-    """The whole body. Raises 413 for one that is too large, 400 for an empty one."""
+async def read_body(request: Request, example: str) -> bytes:
+    """The whole body. Raises 413 for one that is too large, 400 for an empty one, saying what to send."""
     declared = request.headers.get("content-length", "")
     size = 0
     parts: list[bytes] = []
@@ -49,7 +52,7 @@ async def read_body(request: Request) -> bytes:
     if size > MAX_BODY_BYTES:
         raise HTTPException(413, f"the body has {declared or size} bytes, at most {MAX_BODY_BYTES} are taken")
     if not size:
-        raise HTTPException(400, 'the body is empty; send an image\'s bytes, or a JSON object with "inputs"')
+        raise HTTPException(400, f"the body is empty; send {example}")
     return b"".join(parts)
 
 
@@ -57,15 +60,23 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     plain = http.HTTPStatus(error.status_code).phrase
     text = error.detail if error.detail != plain else f"{request.method} {request.url.path}: {plain}"
-    return json_response({"error": text}, error.status_code, error.headers)
+    return _refusal(request, error, text, error.status_code, error.headers)
 
 
 async def _on_our_error(request: Request, error: Exception) -> Response:
     if isinstance(error, Unavailable):
-        return json_response({"error": str(error)}, 503, {"retry-after": "1"})
+        return _refusal(request, error, str(error), 503, {"retry-after": "1"})
     status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
-    return json_response({"error": str(error)}, status)
+    return _refusal(request, error, str(error), status)
 
 
 async def _on_unexpected(request: Request, error: Exception) -> Response:
-    return json_response({"error": f"unexpected: {type(error).__name__}; the server's log has more"}, 500)
+    return _refusal(request, error, f"unexpected: {type(error).__name__}; the server's log has more", 500)
+
+
+def _refusal(
+    request: Request, error: Exception, text: str, status: int, headers: Mapping[str, str] | None = None
+) -> Response:
+    """In the words of the dialect whose route it is."""
+    is_openai = request.url.path == openai.EMBEDDINGS
+    return json_response(openai.error_body(text, status, error) if is_openai else {"error": text}, status, headers)

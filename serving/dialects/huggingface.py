@@ -11,6 +11,7 @@ into JSON or a PNG. Nothing here knows HTTP, so that `dlsvc predict` gives the s
     contrastive          an image                         candidate_labels, hypothesis_template [{label, score}]
                          texts, or an image as raw bytes                                        embeddings
     embedding            an image, or rows of features                                          embeddings
+    word-embedding       texts (also for co-occurrence)                                         embeddings
     reconstruction       an image; or none                none; or seed                         PNG
     adversarial          none                             seed                                  PNG
     super-resolution     an image (also for adversarial-super-resolution)                       PNG
@@ -70,8 +71,11 @@ from serving.dialects.reading import (
 from serving.dialects.values import read_integer
 
 MAX_INPUTS = 1000
+EXAMPLE = 'an image\'s bytes, or a JSON object with "inputs"'
 # The tasks that answer a text with a text.
 WRITERS = ("language-modeling", "translation")
+# The tasks that make a vector of a text and read nothing else.
+ENCODERS = ("masked-language-modeling", "word-embedding", "co-occurrence")
 
 
 @dataclass(frozen=True)
@@ -353,6 +357,8 @@ _DIALECTS: Mapping[str, _Dialect] = {
         read_translation, _write_translation, ("num_beams", "length_penalty", "src_lang", "tgt_lang"), None, _JSON_TEXT
     ),
     "embedding": _Dialect(read_classification, _write_embedding, ()),
+    "word-embedding": _Dialect(read_sentences, _write_embedding, (), None, _JSON_TEXT),
+    "co-occurrence": _Dialect(read_sentences, _write_embedding, (), None, _JSON_TEXT),
     "reconstruction": _Dialect(read_reconstruction, _write_image, ("seed", "prompt")),
     "autoencoding": _Dialect(read_reconstruction, _write_image, ("prompt",)),
     "adversarial": _GENERATION,

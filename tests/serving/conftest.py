@@ -1,4 +1,6 @@
-"""Published models of every task, untrained: serving doesn't care how good they are. And a server of them."""
+"""Published models of every task, untrained: serving doesn't care how good they are; and MiniLM, whose vectors are
+known. And a server of them.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +12,14 @@ import numpy as np
 import pytest
 import torch
 
+from dlsvc.data.catalog import entry
 from dlsvc.data.fit import build_preprocess
 from dlsvc.data.source import open_source
 from dlsvc.predictor import Predictor
 from dlsvc.spec.load import complete, parse
 from dlsvc.spec.schema import ServedModel, ServeSpec, TrainSpec
 from dlsvc.store.bundle import CONFIG, LINEAGE, METRICS, PREPROCESS, build_model
+from dlsvc.store.exchange import import_trained
 from dlsvc.store.models import ModelStore
 from serving.predictor import served
 from serving.run import server
@@ -184,7 +188,14 @@ _SPECS: dict[str, dict[str, Any]] = {
         "data": {"source": "wordnet", "limit": 400, "text": {"tokenizer": "word"}},
     },
 }
-MODELS = ("lenet5", "vae", "gan", "clip", *_SPECS)
+MODELS = ("lenet5", "vae", "gan", "clip", "minilm", *_SPECS)
+# Published when a test asks, and not served.
+_MORE: dict[str, dict[str, Any]] = {
+    "words": {
+        "model": {"name": "word2vec", "args": {"vocab_size": 300, "d_model": 8}},
+        "data": {"source": "wordnet", "limit": 200, "text": {"vocab_size": 300, "max_seq_len": 16}},
+    }
+}
 
 
 @pytest.fixture(scope="session")
@@ -221,7 +232,9 @@ def pixels() -> np.ndarray:
 
 
 def publish(name: str, home: Path) -> str:
-    """A model of the trials' spec, or of one here, with random weights."""
+    """A model of the trials' spec, or of one here, with random weights; MiniLM with its own."""
+    if name == "minilm":
+        return import_trained(ModelStore(home), entry(name), home, f"test-{name}")
     spec = _spec(name)
     torch.manual_seed(0)
     part = {"name": spec.model.name, "args": spec.model.args}
@@ -241,7 +254,7 @@ def publish(name: str, home: Path) -> str:
 def _spec(name: str) -> TrainSpec:
     if name in SYSTEMS:
         return complete(spec_of(name))
-    found = parse({"kind": "train", "name": name, "budget": {"steps": 1}, **_SPECS[name]})
+    found = parse({"kind": "train", "name": name, "budget": {"steps": 1}, **(_SPECS | _MORE)[name]})
     assert isinstance(found, TrainSpec)
     return complete(found)
 

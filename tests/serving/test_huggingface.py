@@ -22,6 +22,7 @@ TASKS = (
     "contrastive",
     "reconstruction",
     "adversarial",
+    "word-embedding",
 )
 
 _json = st.recursive(

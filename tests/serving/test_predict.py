@@ -14,6 +14,7 @@ from dlsvc.data.codecs import decode_mask
 from dlsvc.errors import DataError, NotFound, UsageError
 from serving.predict import predict_command, read_parameters
 from tests.serving.client import chirp, film, picture
+from tests.serving.conftest import publish
 
 
 @pytest.mark.parametrize(
@@ -136,3 +137,12 @@ def test_a_picture_goes_where_it_is_asked_to(published: Path, tmp_path: Path) ->
     found = predict_command("test-gan", home=published, seed=1, out=tmp_path / "new" / "it.png")
     assert found["path"] == str(tmp_path / "new" / "it.png")
     assert (tmp_path / "new" / "it.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_words_have_vectors(home: Path) -> None:
+    """Of several the mean, of one its own."""
+    model = publish("words", home)
+    one, other, both = predict_command(model, home=home, text=["a", "of", "a of"])["answer"]
+    assert len(one) == 8
+    np.testing.assert_allclose(both, np.mean([one, other], axis=0), rtol=1e-6)
+    assert predict_command(model, home=home, text="a")["answer"] == one
