@@ -16,11 +16,11 @@ from dlsvc.data.image_input import ImageInput
 from dlsvc.data.preprocess import FeatureInput, Preprocess, prompt_of
 from dlsvc.data.series_input import fit_series
 from dlsvc.data.source import Source
-from dlsvc.data.subword import read_vocabulary
 from dlsvc.data.table import Table, chunks
 from dlsvc.data.text_input import TextInput
 from dlsvc.data.tokenizer import ByteTokenizer, Tokenizer, build_tokenizer
 from dlsvc.data.video_input import video_input
+from dlsvc.data.vocabulary_files import read_vocabulary
 from dlsvc.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:

@@ -1,6 +1,4 @@
-"""Tokens smaller than words, by Hugging Face's `tokenizers`: byte pairs as in GPT-2, pieces of words as in BERT, and
-vocabularies that others have published.
-"""
+"""Tokens smaller than words, by Hugging Face's `tokenizers`: byte pairs as in GPT-2, pieces of words as in BERT."""
 
 from __future__ import annotations
 
@@ -9,7 +7,6 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from dlsvc.data.vocabulary import EOS, PAD, SPECIAL, Special
@@ -23,7 +20,7 @@ KINDS = ("bpe", "wordpiece")
 _MARK, _WITHIN = "\u2581", "##"
 
 # What the field calls them: ours, then BERT's, CLIP's and GPT-2's, Llama's.
-_NAMES = {
+NAMES = {
     "pad": (PAD, "[PAD]", "<|endoftext|>", "</s>"),
     "bos": ("<bos>", "[CLS]", "<|startoftext|>", "<s>", "<|endoftext|>"),
     "eos": (EOS, "[SEP]", "<|endoftext|>", "</s>"),
@@ -40,7 +37,7 @@ class SubwordTokenizer:
 
     @functools.cached_property
     def _library(self) -> Any:
-        tokenizer = _imported().Tokenizer.from_str(self.state)
+        tokenizer = imported().Tokenizer.from_str(self.state)
         tokenizer.no_padding()
         tokenizer.no_truncation()
         return tokenizer
@@ -48,9 +45,9 @@ class SubwordTokenizer:
     @functools.cached_property
     def special(self) -> Special:
         """Raises DataError when the vocabulary has no token that could end a text."""
-        ids = {role: self._first(names) for role, names in _NAMES.items()}
+        ids = {role: self._first(names) for role, names in NAMES.items()}
         if ids["eos"] is None:
-            raise DataError(f"the vocabulary has no token that ends a text: none of {', '.join(_NAMES['eos'])}")
+            raise DataError(f"the vocabulary has no token that ends a text: none of {', '.join(NAMES['eos'])}")
         end = ids["eos"]
         filled = {role: end if value is None else value for role, value in ids.items() if role != "mask"}
         return Special(**filled, mask=filled["unk"] if ids["mask"] is None else ids["mask"])
@@ -64,16 +61,20 @@ class SubwordTokenizer:
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
-        text: str = self._library.decode(self.special.until_end(ids), skip_special_tokens=True)
-        return text
+        return self._text(self.special.until_end(ids), skip_special_tokens=True)
 
     def token(self, number: int) -> str:
         """A token as it reads alone."""
-        text: str = self._library.decode([number], skip_special_tokens=False)
-        return text.strip()
+        return self._text([number], skip_special_tokens=False).strip()
 
     def to_json(self) -> dict[str, Any]:
         return {"name": "subword", "state": json.loads(self.state)}
+
+    def _text(self, ids: list[int], *, skip_special_tokens: bool) -> str:
+        text: str = self._library.decode(ids, skip_special_tokens=skip_special_tokens)
+        # CLIP's mark of a word's end, which the library leaves where it is.
+        mark = getattr(self._library.model, "end_of_word_suffix", None)
+        return text.replace(mark, " ").strip() if mark else text
 
     def _first(self, names: tuple[str, ...]) -> int | None:
         found = (self._library.token_to_id(name) for name in names)
@@ -85,7 +86,7 @@ def fit_subwords(kind: str, texts: Iterable[str], vocab_size: int) -> SubwordTok
     (Schuster and Nakajima 2012), at most `vocab_size` with the special ones.
     """
     fit = _fit_byte_pairs if kind == "bpe" else _fit_word_pieces
-    return SubwordTokenizer(fit(_imported(), texts, vocab_size).to_str())
+    return SubwordTokenizer(fit(imported(), texts, vocab_size).to_str())
 
 
 def _fit_byte_pairs(library: Any, texts: Iterable[str], vocab_size: int) -> Any:
@@ -131,15 +132,6 @@ def _train(
     tokenizer.train_from_iterator(texts, trainer)
 
 
-def read_vocabulary(path: str | Path) -> SubwordTokenizer:
-    """A published `tokenizer.json`. Raises DataError when it isn't one."""
-    try:
-        state = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"data.text.vocabulary: {path} can't be read: {error.strerror}") from error
-    return checked(SubwordTokenizer(state), str(path))
-
-
 def checked(tokenizer: SubwordTokenizer, where: str) -> SubwordTokenizer:
     """The tokenizer, once the library has read it."""
     try:
@@ -156,7 +148,7 @@ def from_state(state: Mapping[str, Any]) -> SubwordTokenizer:
     return checked(SubwordTokenizer(json.dumps(state["state"])), "the bundle's tokenizer")
 
 
-def _imported() -> Any:
+def imported() -> Any:
     # Threads of its own would survive no fork, and it warns of that at each.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     import tokenizers

@@ -38,7 +38,10 @@ class TextSpec(Part):
         "split, or plain bytes of UTF-8",
     )
     vocabulary: Location | None = Field(
-        None, description="a tokenizer.json of Hugging Face's, or `minilm`, in place of one that is fitted here"
+        None,
+        description="a published one in place of one that is fitted here: `minilm`, or a folder or file: "
+        "tokenizer.json, vocab.json with merges.txt (GPT-2, RoBERTa, CLIP), vocab.txt (BERT), OpenAI's "
+        "bpe_simple_vocab_16e6.txt.gz (CLIP)",
     )
     column: Literal["text", "target_text", "question", "answer", "conversation"] = Field(
         "text", description="the column of the data that is read"

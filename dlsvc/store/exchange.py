@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,10 @@ from dlsvc.data.catalog import CatalogEntry
 from dlsvc.data.image_input import ImageInput
 from dlsvc.data.preprocess import Preprocess
 from dlsvc.data.series_input import SeriesInput
-from dlsvc.data.subword import TOKENIZER, read_vocabulary
 from dlsvc.data.text_input import TextInput
 from dlsvc.data.video_input import VideoInput
-from dlsvc.errors import UsageError
+from dlsvc.data.vocabulary_files import FILES, find_vocabulary, read_vocabulary
+from dlsvc.errors import DataError, UsageError
 from dlsvc.registry import resolve
 from dlsvc.store.bundle import CONFIG, LINEAGE, METRICS, PREPROCESS, Bundle, build_model
 from dlsvc.store.checkpoint import weights_sha256
@@ -69,7 +70,7 @@ def _tensors(file: Path) -> dict[str, Tensor]:
 def _trained_preprocess(entry: CatalogEntry, folder: Path) -> Preprocess:
     if entry.image_size is not None and entry.channels is not None:
         return Preprocess(image=ImageInput(entry.image_size, entry.channels, entry.mean, entry.std))
-    return Preprocess(text=TextInput(read_vocabulary(folder / TOKENIZER), _TEXT_LENGTH))
+    return Preprocess(text=TextInput(read_vocabulary(folder), _TEXT_LENGTH))
 
 
 def _publish(store: ModelStore, found: Imported, name: str, *, origin: str, preprocess: Preprocess) -> str:
@@ -90,7 +91,7 @@ def _publish(store: ModelStore, found: Imported, name: str, *, origin: str, prep
 
 def _preprocess(source: Path, found: Imported) -> Preprocess:
     """Images and films as the model takes them, from [-1, 1], and series as they are: weights say nothing of what they
-    were trained on; texts by the tokenizer that stands beside the weights.
+    were trained on; texts by the vocabulary that stands beside the weights.
     """
     if found.model == "audio_transformer":
         raise UsageError(
@@ -109,8 +110,25 @@ def _preprocess(source: Path, found: Imported) -> Preprocess:
             return Preprocess(
                 video=VideoInput(found.args["num_frames"], size, channels, half, half), classes=found.classes
             )
-        return Preprocess(image=ImageInput(size, channels, half, half), classes=found.classes)
-    if not (source / TOKENIZER).is_file():
-        raise UsageError(f"{source} has no {TOKENIZER}, which a {found.model} needs to read texts")
-    most = int(found.args["max_seq_len"])
-    return Preprocess(text=TextInput(read_vocabulary(source / TOKENIZER), min(most, _TEXT_LENGTH)))
+        image = ImageInput(size, channels, half, half)
+        text = _texts(source, found.args["text"]) if found.model == "clip" and find_vocabulary(source) else None
+        return Preprocess(image=image, text=text, classes=found.classes)
+    if find_vocabulary(source) is None:
+        raise UsageError(f"{source} has no vocabulary, which a {found.model} needs to read texts: {', '.join(FILES)}")
+    return Preprocess(text=_texts(source, found.args))
+
+
+def _texts(source: Path, args: Mapping[str, Any]) -> TextInput:
+    """Texts in the tokens of a directory's vocabulary, for a model of these arguments. Raises DataError when the two
+    don't belong together.
+    """
+    tokenizer = read_vocabulary(source)
+    if tokenizer.vocab_size > args["vocab_size"]:
+        raise DataError(
+            f"{source}: the vocabulary has {tokenizer.vocab_size} tokens and the model {args['vocab_size']}"
+        )
+    # CLIP's vector of a text is that of its end.
+    end = args.get("eos_id", tokenizer.special.eos)
+    if end != tokenizer.special.eos:
+        raise DataError(f"{source}: a text ends with token {tokenizer.special.eos}, and by config.json with {end}")
+    return TextInput(tokenizer, min(int(args["max_seq_len"]), _TEXT_LENGTH))

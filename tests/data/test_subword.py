@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dlsvc.data.subword import fit_subwords, read_vocabulary
+from dlsvc.data.subword import fit_subwords
 from dlsvc.data.tokenizer import CharacterTokenizer, build_tokenizer, encode_batch, tokenizer_from_json
+from dlsvc.data.vocabulary_files import read_vocabulary
 from dlsvc.errors import DataError
 
 TEXTS = ["the lower the newest", "the widest low tower", "Élan, the newer one!"] * 3

@@ -36,6 +36,14 @@ def test_a_vocabulary_of_the_catalog_is_pulled_and_read(home: Path) -> None:
         prepare.prepare_job(spec, run, home)
 
 
+def test_a_folder_of_the_fields_own_files_is_a_vocabulary(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\na\nman\n")
+    spec, run = prepare.open_run(_texts_in(str(tmp_path)), "prepare-folder", home)
+    text = Preprocess.from_json(prepare.prepare_job(spec, run, home).preprocess).text
+    assert isinstance(text, TextInput)
+    assert text.encode(["A man!"])["tokens"].tolist() == [[2, 4, 5, 1, 3, 0, 0, 0]]
+
+
 def _texts_in(vocabulary: str) -> TrainSpec:
     text = {"vocabulary": vocabulary, "max_seq_len": 8}
     return spec_of("text_classifier", data={"source": "wordnet", "limit": 100, "text": text})

@@ -1,0 +1,81 @@
+"""Directories of models of texts, with the vocabularies that the field ships beside weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from dlsvc.data.preprocess import Preprocess
+from dlsvc.errors import DataError, UsageError
+from dlsvc.store.bundle import build_model
+from dlsvc.store.exchange import import_bundle
+from dlsvc.store.interchange import export_directory
+from dlsvc.store.models import ModelStore
+from serving.predictor import served
+from tests.data.test_vocabulary_files import CLIP, CLIP_MERGES, GPT2, GPT2_MERGES, numbered, written
+
+SMALL = {"d_model": 16, "num_layers": 1, "num_heads": 2}
+ARGS: dict[str, dict[str, Any]] = {
+    "gpt2": {**SMALL, "vocab_size": len(GPT2), "max_seq_len": 16},
+    "clip": {
+        "embed_dim": 8,
+        "vision": {**SMALL, "image_size": 16, "patch_size": 8},
+        "text": {**SMALL, "vocab_size": len(CLIP), "max_seq_len": 8, "eos_id": len(CLIP) - 1},
+    },
+}
+FILES = {"gpt2": (GPT2, GPT2_MERGES), "clip": (CLIP, CLIP_MERGES)}
+
+
+def directory(folder: Path, name: str, *, tokens: list[str] | None = None) -> Path:
+    """A small model with random weights as transformers keeps it, and its vocabulary in two files."""
+    torch.manual_seed(0)
+    model = build_model({"name": name, "args": ARGS[name]})
+    export_directory(folder, "transformers", name, args=ARGS[name], weights=model.state_dict())
+    own, merges = FILES[name]
+    return written(folder, vocab__json=numbered(tokens or own), merges__txt=merges)
+
+
+def test_gpt2_writes(home: Path, tmp_path: Path) -> None:
+    store = ModelStore(home)
+    bundle = store.open(import_bundle(store, directory(tmp_path / "gpt2", "gpt2"), "test-gpt2-of-files"))
+    text = Preprocess.from_json(bundle.preprocess).text
+    assert text is not None
+    assert text.tokenizer.encode("low lower") == [9, 11, 10]
+    (found,) = served(bundle).predict([{"text": "low lower", "max_new_tokens": 3}])
+    assert found["text"] == text.tokenizer.decode(found["written"].tolist())
+
+
+def test_clip_reads_texts_and_images(home: Path, tmp_path: Path) -> None:
+    store = ModelStore(home)
+    bundle = store.open(import_bundle(store, directory(tmp_path / "clip", "clip"), "test-clip-of-files"))
+    predictor = served(bundle)
+    assert predictor.reads == ("image", "text")
+    one, same, other = (row["text_embed"] for row in predictor.predict([{"text": t} for t in ("low", "LOW ", "lower")]))
+    np.testing.assert_array_equal(one, same)
+    assert not np.array_equal(one, other)
+
+
+def test_clip_without_a_vocabulary_reads_images(home: Path, tmp_path: Path) -> None:
+    store, folder = ModelStore(home), directory(tmp_path / "clip", "clip")
+    (folder / "vocab.json").unlink()
+    bundle = store.open(import_bundle(store, folder, "test-clip-of-images"))
+    assert Preprocess.from_json(bundle.preprocess).reads == ("image",)
+
+
+def test_what_does_not_belong_together_is_refused(home: Path, tmp_path: Path) -> None:
+    store, larger = ModelStore(home), directory(tmp_path / "larger", "gpt2", tokens=[*GPT2, "more"])
+    with pytest.raises(DataError, match="the vocabulary has 14 tokens and the model 13"):
+        import_bundle(store, larger, "test-none")
+    ends = directory(tmp_path / "ends", "clip", tokens=[*CLIP[:-2], CLIP[-1], CLIP[-2]])
+    with pytest.raises(DataError, match=r"a text ends with token 16, and by config\.json with 17"):
+        import_bundle(store, ends, "test-none")
+    bare = directory(tmp_path / "bare", "gpt2")
+    (bare / "vocab.json").unlink()
+    with pytest.raises(
+        UsageError, match=r"has no vocabulary, which a gpt2 needs to read texts: tokenizer\.json, vocab"
+    ):
+        import_bundle(store, bare, "test-none")
