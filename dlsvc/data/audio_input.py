@@ -1,9 +1,10 @@
-"""A sound as a picture for the model: log-mel spectrogram, MFCC or plain spectrogram, in decibels, by numpy and scipy.
+"""A sound as a picture for the model: log-mel spectrogram, MFCC or plain spectrogram, in decibels, or Kaldi's filter
+banks (see kaldi.py), by numpy and scipy.
 
-B sounds, N samples of each, T = 1 + N // hop steps, M bins. The numbers are librosa's `power_to_db(melspectrogram)`,
-`mfcc` and `power_to_db(abs(stft) ** 2)` with their defaults: a periodic Hann window, frames centred over zeros, mel
-scale and area norm by Slaney, 80 dB from the loudest bin to the floor. Each sound is transformed by itself, so its bits
-don't depend on what else is in the batch.
+B sounds, N samples of each, T = 1 + N // hop steps, M bins. The numbers of the first three are librosa's
+`power_to_db(melspectrogram)`, `mfcc` and `power_to_db(abs(stft) ** 2)` with their defaults: a periodic Hann window,
+frames centred over zeros, mel scale and area norm by Slaney, 80 dB from the loudest bin to the floor. Each sound is
+transformed by itself, so its bits don't depend on what else is in the batch.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dlsvc.data.codecs import Samples, Undecodable, decode_audio, fit_length
+from dlsvc.data import kaldi
+from dlsvc.data.codecs import Samples, Undecodable, decode_audio, fit_length, length_of
 from dlsvc.data.table import Table, chunks
 from dlsvc.errors import DataError
 
@@ -39,7 +41,8 @@ _AT_ONCE = 64
 @dataclass(frozen=True)
 class AudioInput:
     """Cut around its middle or followed by silence to `num_samples`, made into `features`, and standardised by the
-    training split's mean and deviation of each bin.
+    training split's mean and deviation of each bin. Kaldi's filter banks are cut at their end, and standardised by
+    AudioSet's mean and twice its deviation, as AST reads them.
     """
 
     sample_rate: int
@@ -55,16 +58,28 @@ class AudioInput:
     @property
     def shape(self) -> tuple[int, int]:
         """(M, T)"""
+        if self._is_kaldi:
+            return self.bins, kaldi.num_windows(self.num_samples, self.window, self.hop)
         rows = {"log-mel": self.bins, "mfcc": self.coefficients, "spectrogram": self.window // 2 + 1}
         return rows[self.features], 1 + self.num_samples // self.hop
+
+    @property
+    def _is_kaldi(self) -> bool:
+        return self.features == kaldi.FEATURES
 
     def decode(self, sound: bytes | Samples) -> Samples:
         """(N,) float32 in [-1, 1], of a file's bytes, or of samples at this rate. Raises Undecodable."""
         if isinstance(sound, bytes):
-            return decode_audio(sound, self.sample_rate, self.num_samples)
-        if sound.ndim != 1 or not np.isfinite(sound).all():
+            found = decode_audio(sound, self.sample_rate, self.num_samples, from_start=self._is_kaldi)
+        elif sound.ndim != 1 or not np.isfinite(sound).all():
             raise Undecodable(f"not a sound of finite samples: {sound.ndim} axes")
-        return fit_length(sound.astype(np.float32, copy=False), self.num_samples)
+        else:
+            found = fit_length(sound.astype(np.float32, copy=False), self.num_samples, from_start=self._is_kaldi)
+        if self._is_kaldi and length_of(found) < self.window:
+            raise Undecodable(
+                f"{length_of(found)} samples at {self.sample_rate} Hz, less than a window of {self.window}"
+            )
+        return found
 
     def spectrograms(self, audio: Samples) -> NDArray[np.float32]:
         """(B, N) -> (B, 1, M, T), standardised."""
@@ -75,7 +90,9 @@ class AudioInput:
         return found
 
     def transform(self, sound: Samples) -> Floats:
-        """(N,) -> (M, T) in decibels, or as coefficients of them."""
+        """(N,) -> (M, T) in decibels, as coefficients of them, or as natural logarithms of power (kaldi-fbank)."""
+        if self._is_kaldi:
+            return kaldi.filter_banks(sound, self.sample_rate, self.window, self.hop, self.bins)
         power = _power(sound, self.window, self.hop)
         if self.features == "spectrogram":
             return _decibels(power)
@@ -91,8 +108,8 @@ class AudioInput:
 
 
 def fit_audio(asked: AudioSpec, table: Table) -> AudioInput:
-    """What a spec asks for, with the mean and deviation of up to 1,024 sounds, evenly spread over the training split.
-    Raises DataError when none of them can be decoded.
+    """What a spec asks for, with the mean and deviation of up to 1,024 sounds, evenly spread over the training split;
+    Kaldi's filter banks with AudioSet's. Raises DataError when none of them can be decoded.
     """
     if "audio" not in table.columns:
         raise DataError(f"data.audio is set and the data has no audio column; it has {', '.join(table.columns)}")
@@ -105,8 +122,15 @@ def fit_audio(asked: AudioSpec, table: Table) -> AudioInput:
         window=asked.window,
         hop=asked.hop,
     )
+    if part.features == kaldi.FEATURES:
+        return standardised(part, kaldi.AUDIOSET_MEAN, 2 * kaldi.AUDIOSET_STD)
     mean, std = _statistics(_transformed(part, table))
     return dataclasses.replace(part, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
+
+
+def standardised(part: AudioInput, mean: float, std: float) -> AudioInput:
+    """With one mean and one divisor for all bins."""
+    return dataclasses.replace(part, mean=(mean,) * part.bins, std=(std,) * part.bins)
 
 
 def _transformed(part: AudioInput, table: Table) -> Iterator[Floats]:

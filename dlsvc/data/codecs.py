@@ -25,6 +25,8 @@ MAX_MEGAPIXELS = 25
 AUDIO_FORMATS = ("WAV", "FLAC", "OGG")
 # An hour of stereo at 16 kHz: 0.5 GB as float32.
 MAX_AUDIO_SAMPLES = 120_000_000
+# Silence after a sound's end: the negative zero, which all that scales and adds takes for any other.
+_ENDED = np.float32(-0.0)
 
 # By what the file begins with: of a broken header Pillow only says that it knows no such image.
 _DAMAGE = {PNG_MAGIC: png_damage, b"RIFF": riff_damage}
@@ -199,9 +201,9 @@ def encode_png(pixels: Pixels) -> bytes:
     return out.getvalue()
 
 
-def decode_audio(data: bytes, sample_rate: int, num_samples: int) -> Samples:
+def decode_audio(data: bytes, sample_rate: int, num_samples: int, *, from_start: bool = False) -> Samples:
     """The sound as float32 (num_samples,) in [-1, 1]: its channels' mean, resampled to `sample_rate` Hz with a
-    polyphase filter, cut around its middle or followed by zeros.
+    polyphase filter, and fitted as `fit_length` does.
 
     Raises Undecodable with the reason: no sound, an unknown format, too long, damaged or cut off anywhere.
     """
@@ -215,7 +217,7 @@ def decode_audio(data: bytes, sample_rate: int, num_samples: int) -> Samples:
             wave = file.read(dtype="float32", always_2d=True)
             if len(wave) != file.frames:
                 raise Undecodable(f"damaged sound: {len(wave)} of {file.frames} samples can be read")
-            return _fitted(wave.mean(axis=1), file.samplerate, sample_rate, num_samples)
+            return _fitted(wave.mean(axis=1), file.samplerate, sample_rate, num_samples, from_start)
     except (soundfile.LibsndfileError, *_DAMAGED) as error:
         kinds = ", ".join(AUDIO_FORMATS)
         raise Undecodable(f"damaged, or not a {kinds} sound: {error}") from error
@@ -233,7 +235,7 @@ def _check_sound(data: bytes, kind: str, frames: int, channels: int) -> None:
         raise Undecodable(f"{frames} x {channels} samples, more than the {MAX_AUDIO_SAMPLES} allowed")
 
 
-def _fitted(wave: Samples, rate: int, sample_rate: int, num_samples: int) -> Samples:
+def _fitted(wave: Samples, rate: int, sample_rate: int, num_samples: int, from_start: bool) -> Samples:
     """(T,) at `rate` as (num_samples,) at `sample_rate`."""
     if not np.isfinite(wave).all():
         raise Undecodable("the sound has samples that aren't finite")
@@ -244,17 +246,27 @@ def _fitted(wave: Samples, rate: int, sample_rate: int, num_samples: int) -> Sam
         up, down = sample_rate // divisor, rate // divisor
         # What lies further from the middle than the filter reaches (10 * max(up, down) taps a side) has no part in it.
         reach = 10 * max(up, down) // up + 2
-        wave = resample_poly(_middle(wave, -(-num_samples * down // up) + 2 * reach), up, down).astype(np.float32)
-    return fit_length(wave, num_samples)
+        near = _cut(wave, -(-num_samples * down // up) + 2 * reach, from_start)
+        wave = resample_poly(near, up, down).astype(np.float32)
+    return fit_length(wave, num_samples, from_start=from_start)
 
 
-def fit_length(wave: Samples, num_samples: int) -> Samples:
-    """(T,) as (num_samples,) in [-1, 1]: the middle of what is longer, zeros after what is shorter."""
-    found = np.zeros(num_samples, np.float32)
-    found[: len(wave)] = np.clip(_middle(wave, num_samples), -1, 1)
+def fit_length(wave: Samples, num_samples: int, *, from_start: bool = False) -> Samples:
+    """(T,) as (num_samples,) in [-1, 1]: the middle of what is longer, or its start; silence after what is shorter,
+    which `length_of` tells from the sound.
+    """
+    found = np.full(num_samples, _ENDED)
+    # A zero of the sound has no sign.
+    found[: len(wave)] = np.clip(_cut(wave, num_samples, from_start), -1, 1) + np.float32(0)
     return found
 
 
-def _middle(wave: Samples, length: int) -> Samples:
-    start = max(0, len(wave) - length) // 2
+def length_of(sound: Samples) -> int:
+    """How many samples of (N,) come before its end."""
+    is_sound = (sound != 0) | ~np.signbit(sound)
+    return len(sound) - int(is_sound[::-1].argmax()) if is_sound.any() else 0
+
+
+def _cut(wave: Samples, length: int, from_start: bool) -> Samples:
+    start = 0 if from_start else max(0, len(wave) - length) // 2
     return wave[start : start + length]

@@ -90,12 +90,17 @@ class AudioSpec(Part):
 
     sample_rate: Annotated[int, Field(ge=100, le=10**6)] = Field(16000, description="sounds are resampled to it, in Hz")
     seconds: Annotated[float, Field(gt=0, le=3600)] = Field(
-        description="longer sounds are cut around their middle, shorter ones are followed by silence"
+        description="longer sounds are cut around their middle (kaldi-fbank: at their end), shorter ones are followed "
+        "by silence"
     )
-    features: Literal["log-mel", "mfcc", "spectrogram"] = Field(
-        "log-mel", description="decibels of mel bands, their cosine transform, or decibels of plain frequencies"
+    features: Literal["log-mel", "mfcc", "spectrogram", "kaldi-fbank"] = Field(
+        "log-mel",
+        description="decibels of mel bands, their cosine transform, decibels of plain frequencies, or Kaldi's filter "
+        "banks, standardised as AST reads them",
     )
-    bins: Annotated[int, Field(ge=1, le=1024)] = Field(64, description="log-mel and mfcc: bands of the mel scale")
+    bins: Annotated[int, Field(ge=1, le=1024)] = Field(
+        64, description="log-mel, mfcc and kaldi-fbank (AST has 128): bands of the mel scale"
+    )
     coefficients: Annotated[int, Field(ge=1, le=1024)] = Field(20, description="mfcc only: how many are kept")
     window: Annotated[int, Field(ge=2, le=2**16)] = Field(400, description="samples of sound a spectrum is taken of")
     hop: Annotated[int, Field(ge=1, le=2**16)] = Field(160, description="samples of sound from one step to the next")
@@ -106,21 +111,25 @@ class AudioSpec(Part):
 
     @property
     def num_bins(self) -> int:
-        rows = {"log-mel": self.bins, "mfcc": self.coefficients, "spectrogram": self.window // 2 + 1}
-        return rows[self.features]
+        rows = {"mfcc": self.coefficients, "spectrogram": self.window // 2 + 1}
+        return rows.get(self.features, self.bins)
 
     @property
     def num_steps(self) -> int:
-        return 1 + self.num_samples // self.hop
+        """Windows centred over the sound's samples, or of Kaldi's those that fit into it."""
+        reach = self.num_samples - (self.window if self.features == "kaldi-fbank" else 0)
+        return 1 + reach // self.hop
 
     @model_validator(mode="after")
     def _nothing_is_ignored(self) -> Self:
-        read = {"log-mel": ("bins",), "mfcc": ("bins", "coefficients"), "spectrogram": ()}[self.features]
+        read = {"mfcc": ("bins", "coefficients"), "spectrogram": ()}.get(self.features, ("bins",))
         for name in ("bins", "coefficients"):
             if name not in read and getattr(self, name) != AudioSpec.model_fields[name].default:
                 raise ValueError(f"{self.features} would ignore {name}; leave it out")
         if self.features == "mfcc" and self.coefficients > self.bins:
             raise ValueError(f"{self.bins} bands have no {self.coefficients} coefficients; ask for more bins")
+        if self.features == "kaldi-fbank" and self.num_samples < self.window:
+            raise ValueError(f"{self.num_samples} samples hold no window of {self.window}; ask for more seconds")
         return self
 
 

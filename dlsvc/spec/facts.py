@@ -244,6 +244,8 @@ def _sound_fits(args: Mapping[str, Any], spec: TrainSpec) -> Found:
     if audio is None:
         return
     seconds = f"data.audio makes {audio.num_steps} steps, one and one more a hop of {audio.hop} samples"
+    if audio.features == "kaldi-fbank":
+        seconds += f" after the first window of {audio.window}"
     yield from _differs(args, "num_bins", audio.num_bins, f"data.audio makes {audio.num_bins} bins")
     yield from _differs(args, "num_steps", audio.num_steps, seconds)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from dlsvc.store.checkpoint import weights_sha256
 from dlsvc.store.interchange import Imported, export_directory, import_directory
 from dlsvc.store.keymaps import import_weights
 from dlsvc.store.models import ModelStore
+from dlsvc.store.preprocessors import read_sounds, write_sounds
 
 # Trained weights of the catalog: the layout that they are in, the model's arguments, the file.
 _TRAINED: dict[str, tuple[str, dict[str, Any], str]] = {
@@ -37,10 +40,13 @@ _TEXT_LENGTH = 256
 
 
 def export_bundle(bundle: Bundle, target: Path, library: str) -> None:
-    """Write a published model so that `library` loads it from `target`."""
+    """Write a published model so that `library` loads it from `target`, with how sounds become its input."""
     model = bundle.config["model"]
     args: dict[str, Any] = model["args"]
     export_directory(target, library, model["name"], args=args, weights=bundle.weights(), classes=bundle.classes)
+    audio = Preprocess.from_json(bundle.preprocess).audio
+    if audio is not None:
+        write_sounds(target, audio)
 
 
 def import_bundle(store: ModelStore, source: Path, name: str) -> str:
@@ -79,9 +85,11 @@ def _publish(store: ModelStore, found: Imported, name: str, *, origin: str, prep
     build_model(model).load_state_dict(found.weights, strict=True)
     task = {"name": resolve("model", found.model).options["task"], "args": {}}
     config = {"schema": 1, "model": model, "task": task, "classes": list(found.classes), "spec": None}
+    said = json.dumps([config, preprocess.to_json()], sort_keys=True)
     lineage = {
         "run": f"import of {origin}",
-        "identity": None,
+        # The same weights that are told to read otherwise are another version.
+        "identity": hashlib.sha256(said.encode()).hexdigest(),
         "weights_sha256": weights_sha256(found.weights),
         "versions": {"dlsvc": __version__},
     }
@@ -91,13 +99,10 @@ def _publish(store: ModelStore, found: Imported, name: str, *, origin: str, prep
 
 def _preprocess(source: Path, found: Imported) -> Preprocess:
     """Images and films as the model takes them, from [-1, 1], and series as they are: weights say nothing of what they
-    were trained on; texts by the vocabulary that stands beside the weights.
+    were trained on; texts by the vocabulary, and sounds by the preprocessor, that stand beside the weights.
     """
     if found.model == "audio_transformer":
-        raise UsageError(
-            f"{source}: an imported audio_transformer reads Kaldi's filter banks, which no `data.audio.features` here "
-            "computes; load its weights with dlsvc.store.interchange.import_directory and give it spectrograms"
-        )
+        return Preprocess(audio=read_sounds(source, found.args), classes=found.classes)
     if found.model == "series_transformer":
         names = tuple(f"channel {place}" for place in range(found.args["in_channels"]))
         series = SeriesInput(found.args["num_steps"], names, (0.0,) * len(names), (1.0,) * len(names))

@@ -1,5 +1,5 @@
 """Published models of every task, untrained: serving doesn't care how good they are; and MiniLM, whose vectors are
-known. And a server of them.
+known; and an AST of transformers' directory. And a server of them.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from dlsvc.predictor import Predictor
 from dlsvc.spec.load import complete, parse
 from dlsvc.spec.schema import ServedModel, ServeSpec, TrainSpec
 from dlsvc.store.bundle import CONFIG, LINEAGE, METRICS, PREPROCESS, build_model
-from dlsvc.store.exchange import import_trained
+from dlsvc.store.exchange import import_bundle, import_trained
 from dlsvc.store.models import ModelStore
 from serving.predictor import served
 from serving.run import server
 from tests.serving.client import Client, free_port
+from tests.store.ast_directory import write_ast
 from tests.train.trials import SYSTEMS, spec_of
 
 _SPECS: dict[str, dict[str, Any]] = {
@@ -188,7 +189,7 @@ _SPECS: dict[str, dict[str, Any]] = {
         "data": {"source": "wordnet", "limit": 400, "text": {"tokenizer": "word"}},
     },
 }
-MODELS = ("lenet5", "vae", "gan", "clip", "minilm", *_SPECS)
+MODELS = ("lenet5", "vae", "gan", "clip", "minilm", "heard", *_SPECS)
 # Published when a test asks, and not served.
 _MORE: dict[str, dict[str, Any]] = {
     "words": {
@@ -232,9 +233,12 @@ def pixels() -> np.ndarray:
 
 
 def publish(name: str, home: Path) -> str:
-    """A model of the trials' spec, or of one here, with random weights; MiniLM with its own."""
+    """A model of the trials' spec, or of one here, with random weights; MiniLM with its own; and AST's directory."""
     if name == "minilm":
         return import_trained(ModelStore(home), entry(name), home, f"test-{name}")
+    if name == "heard":
+        folder = home / "ast"
+        return import_bundle(ModelStore(home), folder if folder.exists() else write_ast(folder), f"test-{name}")
     spec = _spec(name)
     torch.manual_seed(0)
     part = {"name": spec.model.name, "args": spec.model.args}

@@ -163,6 +163,19 @@ WRONG: dict[str, tuple[str, str, str]] = {
         "model.args.num_steps",
         "is 100, and data.audio makes 101 steps",
     ),
+    "steps of filter banks": (
+        _HEAD
+        + _HEARS.replace("cnn", "transformer").replace("bins: 64", "bins: 64, num_steps: ^^101")
+        + _BUDGET
+        + "data: {source: asterisk, audio: {seconds: 1, features: kaldi-fbank}}\n",
+        "model.args.num_steps",
+        "is 101, and data.audio makes 98 steps, one and one more a hop of 160 samples after the first window of 400",
+    ),
+    "no window of a filter bank": (
+        _SOUND.replace("image: {size: 28}", "audio: ^^{seconds: 0.02, features: kaldi-fbank}"),
+        "data.audio",
+        "320 samples hold no window of 400; ask for more seconds",
+    ),
     "coefficients of a spectrogram": (
         _SOUND.replace("image: {size: 28}", "audio: ^^{seconds: 1, coefficients: 9}"),
         "data.audio",
