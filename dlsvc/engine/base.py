@@ -111,7 +111,10 @@ class Engine:
         self._buffers = {
             name: buffer for role, module in modules.items() for name, buffer in _prefixed_buffers(role, module)
         }
-        self._statistics: list[tuple[float, dict[str, Tensor]]] = []
+        # What is averaged over atoms, and what only counts them.
+        self._running = [buffer for buffer in self._buffers.values() if buffer.is_floating_point()]
+        self._counters = [buffer for buffer in self._buffers.values() if not buffer.is_floating_point()]
+        self._statistics: list[tuple[float, Tensor]] = []
         self._atom_gradients: list[Tensor] = []
         self._witness: Witness | None = None
         self.last_grad_norm: dict[str, float] = {}
@@ -177,7 +180,7 @@ class Engine:
         for name, module in self.plain.items():
             for parameter in module.parameters():
                 parameter.requires_grad_(name == trained and parameter not in self._frozen)
-        self._first_buffers = {name: buffer.clone() for name, buffer in self._buffers.items()}
+        self._first_buffers = [buffer.clone() for buffer in self._buffers.values()]
         self._statistics = []
         if watched and self.place.world_size > 1:
             self._witness = Witness(self.modules(phase).values(), self.place.device)
@@ -188,12 +191,12 @@ class Engine:
         own.
         """
         torch.manual_seed(_atom_seed(self.seed, phase, step, atom))
-        for name, buffer in self._buffers.items():
-            buffer.copy_(self._first_buffers[name])
+        if self._buffers:
+            torch._foreach_copy_(list(self._buffers.values()), self._first_buffers)
         with torch.autocast(self.place.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
             yield
-        if self._buffers and weight > 0:
-            self._statistics.append((weight, {name: buffer.clone() for name, buffer in self._buffers.items()}))
+        if self._running and weight > 0:
+            self._statistics.append((weight, torch.cat([buffer.reshape(-1) for buffer in self._running])))
 
     def backward(self, phase: str, loss: Tensor, weight: float) -> None:
         """Add one atom's gradient, `weight` times the loss's."""
@@ -262,19 +265,12 @@ class Engine:
         """Running statistics become the mean over all atoms of what each would have made them (ghost batch norm,
         Hoffer et al. 2017).
         """
-        names = [name for name, buffer in self._buffers.items() if buffer.is_floating_point()]
-        counters = [buffer for buffer in self._buffers.values() if not buffer.is_floating_point()]
-        if not self._buffers:
-            return
-        if names:
-            terms = [
-                weight * torch.cat([found[name].double().reshape(-1) for name in names])
-                for weight, found in self._statistics
-            ]
-            like = [self._buffers[name] for name in names]
-            for name, mean in zip(names, exact_sum(terms, like=like, num_terms=self.num_atoms), strict=True):
-                self._buffers[name].copy_(mean)
-        for counter in counters:
+        if self._running:
+            terms = [weight * found.double() for weight, found in self._statistics]
+            means = exact_sum(terms, like=self._running, num_terms=self.num_atoms)
+            for buffer, mean in zip(self._running, means, strict=True):
+                buffer.copy_(mean)
+        for counter in self._counters:
             all_reduce(counter, dist.ReduceOp.MAX)
 
     def _parameters(self, phase: Phase) -> list[nn.Parameter]:

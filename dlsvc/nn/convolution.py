@@ -1,4 +1,4 @@
-"""Convolutions with the two paddings of the textbooks, at any stride."""
+"""Convolutions with the two paddings of the textbooks, at any stride; and those that must not read channels last."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from dlsvc.errors import UsageError, did_you_mean
 
 Padding = Literal["valid", "same"]
 _PADDINGS = ("valid", "same")
+# Channels that oneDNN's kernels take at once, at most.
+_BLOCK = 16
 
 
 class Convolution(nn.Conv2d):
@@ -55,3 +57,21 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     """Zeros before and after a side."""
     total = max(0, (output_size(size, kernel, stride, "same") - 1) * stride + kernel - size)
     return total // 2, total - total // 2
+
+
+def guard(model: nn.Module) -> nn.Module:
+    """The model, its strided 1 x 1 convolutions of few channels fed channel by channel. Of channels-last inputs oneDNN
+    computes their weights' gradient past the end of its memory (uxlfoundation/oneDNN issue 6035).
+    """
+    for part in model.modules():
+        if isinstance(part, nn.Conv2d) and _is_endangered(part):
+            part.register_forward_pre_hook(_channel_by_channel)
+    return model
+
+
+def _is_endangered(part: nn.Conv2d) -> bool:
+    return part.in_channels < _BLOCK and set(part.kernel_size) == {1} and max(part.stride) > 1
+
+
+def _channel_by_channel(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+    return (inputs[0].contiguous(),)

@@ -25,6 +25,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from dlsvc.errors import DlsvcError, NotFound
+from dlsvc.nn.convolution import guard
 from dlsvc.registry import resolve
 from dlsvc.tasks.base import Task
 
@@ -102,8 +103,7 @@ class Bundle:
 
 def build_model(part: Mapping[str, Any]) -> nn.Module:
     """A model from `{name, args}`."""
-    model: nn.Module = resolve("model", part["name"]).load()(**_tupled(part["args"]))
-    return model
+    return guard(resolve("model", part["name"]).load()(**_tupled(part["args"])))
 
 
 def build_task(part: Mapping[str, Any]) -> Task:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dlsvc.registry import REQUIRED, Argument, Entry, entries, resolve
+from dlsvc.store.bundle import build_model
 from dlsvc.tasks.base import Batch, Task
 
 
@@ -59,7 +60,7 @@ def build(name: str, *, seed: int = 0, num_samples: int = 8) -> Subject:
     entry, (_, model_args, task_args) = entry_of(name), VARIANTS.get(name, (name, {}, {}))
     arguments = {**entry.options["tiny"], **model_args}
     torch.manual_seed(seed)
-    model = entry.load()(**arguments)
+    model = build_model({"name": entry.name, "args": arguments})
     task = resolve("task", entry.options["task"]).load()(**task_args)
     batch = task.dummy_batch(num_samples, full_arguments(entry, arguments))
     return Subject(model, task, task.modules(model), batch)

@@ -6,11 +6,12 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from dlsvc.errors import UsageError
 from dlsvc.models.segnet import SegNet
 from dlsvc.models.unet import UNet
-from dlsvc.nn.convolution import Convolution, output_size
+from dlsvc.nn.convolution import Convolution, guard, output_size
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3])
@@ -44,3 +45,19 @@ def test_segnet_has_vggs_thirteen_convolutions_and_takes_odd_sizes() -> None:
     convolutions = [one for one in model.encoder.modules() if isinstance(one, torch.nn.Conv2d)]
     assert [one.out_channels // 2 for one in convolutions] == [1, 1, 2, 2, 4, 4, 4, 8, 8, 8, 8, 8, 8]
     assert model(torch.zeros(2, 3, 37, 37)).shape == (2, 4, 37, 37)
+
+
+@pytest.mark.parametrize(("in_channels", "contiguous"), [(4, True), (16, False)])
+def test_few_channels_are_not_read_channels_last_by_a_strided_pointwise_convolution(
+    in_channels: int, contiguous: bool
+) -> None:
+    inner = nn.Conv2d(in_channels, 8, 1, 2, bias=False)
+    seen = []
+    model = guard(nn.Sequential(inner))
+    inner.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].is_contiguous()))
+    image = torch.randn(4, in_channels, 16, 16)
+    model(image.to(memory_format=torch.channels_last)).square().sum().backward()
+    assert seen == [contiguous]
+    weight = inner.weight.detach().clone().requires_grad_()
+    torch.einsum("bchw,ocij->bohw", image[:, :, ::2, ::2], weight).square().sum().backward()
+    torch.testing.assert_close(inner.weight.grad, weight.grad)
