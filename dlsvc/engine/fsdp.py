@@ -68,9 +68,7 @@ class FSDPEngine(ShardedEngine):
         """A root that ran without gradients stays gathered, and gathered copies keep the flag of their first
         gathering: shard again, and let them follow.
         """
-        parts = [part for module in self.plain.values() for part in module.modules() if isinstance(part, FSDPModule)]
-        for part in parts:
-            part.reshard()
+        parts = [part for module in self.plain.values() for part in _reshard(module)]
         super().begin(phase, watched=watched)
         for part in parts:
             for parameter in _gathered(part):
@@ -80,10 +78,21 @@ class FSDPEngine(ShardedEngine):
         return []
 
     def untrained(self) -> dict[str, Tensor]:
+        """Split again first: a gathered parameter is another one than the shard that is known to be frozen."""
+        for module in self.plain.values():
+            _reshard(module)
         return {
             name: value.full_tensor() if hasattr(value, "full_tensor") else value
             for name, value in super().untrained().items()
         }
+
+
+def _reshard(module: nn.Module) -> list[FSDPModule]:
+    """The parts of a module that are split by themselves, each with its own shard in place."""
+    parts: list[FSDPModule] = [part for part in module.modules() if isinstance(part, FSDPModule)]
+    for part in parts:
+        part.reshard()
+    return parts
 
 
 def _gathered(part: FSDPModule) -> list[Any]:

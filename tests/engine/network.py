@@ -81,7 +81,7 @@ def advance(engine: Engine, setting: Setting, start: int = 0, stop: int = STEPS,
 
 
 def whole(engine: Engine) -> dict[str, Tensor]:
-    """Weights, averages and statistics of all ranks, put together from the slots."""
+    """Weights, averages and statistics of all ranks, put together from the slots, and what no optimizer holds."""
     mine: list[Any] = [
         (slot.name, slot.start, slot.view(slot.owner).clone(), average) for slot, _, average in engine.slots()
     ]
@@ -95,6 +95,7 @@ def whole(engine: Engine) -> dict[str, Tensor]:
         found[name][start : start + len(values)] = values
         if average is not None:
             averages[f"{name} average"][start : start + len(values)] = average
+    found |= engine.untrained()
     return {**found, **averages, **{name: buffer.clone() for name, buffer in engine.buffers().items()}}
 
 
