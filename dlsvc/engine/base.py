@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from dlsvc.augment import keys
 from dlsvc.engine.exact import all_reduce, exact_norm, exact_sum
 from dlsvc.engine.witness import Witness
+from dlsvc.tasks.base import NO_COMPANIONS, Companion
 
 # Step -> factor of the learning rate.
 Schedule = Callable[[int], float]
@@ -93,12 +94,17 @@ class Engine:
         precision: str = "fp32",
         exact: bool = False,
         num_atoms: int = 1,
+        companions: Mapping[str, Companion] = NO_COMPANIONS,
     ) -> None:
         self.place = place
         self.seed = seed
         self.precision = precision
         self.exact = exact
         self.num_atoms = num_atoms
+        self.companions = companions
+        beside = {role: companion.module for role, companion in companions.items()}
+        self._buffers, self._kept = _buffers_of(modules), _buffers_of(beside)
+        modules = {**modules, **beside}
         self.plain = dict(modules)
         self.phases = {phase.name: phase for phase in phases}
         self._frozen = {
@@ -108,9 +114,6 @@ class Engine:
             id(p): f"{role}.{name}" for role, module in modules.items() for name, p in module.named_parameters()
         }
         self._shapes = {name: tuple(p.shape) for role, module in modules.items() for name, p in _prefixed(role, module)}
-        self._buffers = {
-            name: buffer for role, module in modules.items() for name, buffer in _prefixed_buffers(role, module)
-        }
         # What is averaged over atoms, and what only counts them.
         self._running = [buffer for buffer in self._buffers.values() if buffer.is_floating_point()]
         self._counters = [buffer for buffer in self._buffers.values() if not buffer.is_floating_point()]
@@ -164,7 +167,7 @@ class Engine:
 
     def modules(self, phase: str) -> Mapping[str, nn.Module]:
         """The modules that a task may call in a phase: the trained one wrapped, the others as the strategy needs
-        them.
+        them, companions too.
         """
         trained = self.phases[phase].module
         return {name: self.wrapped[name] if name == trained else self._untrained(name) for name in self.plain}
@@ -240,9 +243,21 @@ class Engine:
             self._clip(current, current.max_grad_norm)
         self._update(current)
         self._average_statistics()
+        for companion in self.companions.values():
+            if companion.follows == current.module:
+                self._follow(companion, self.plain[current.module])
         if current.ema_decay is not None:
             for average, slot in zip(self._ema[phase], self._slots[phase], strict=True):
                 average.lerp_(slot.view(slot.owner), 1 - current.ema_decay)
+
+    @torch.no_grad()
+    def _follow(self, companion: Companion, leader: nn.Module) -> None:
+        """Element by element, each operation rounded by itself: the same bits however a strategy lays them out. What is
+        frozen stays as it is.
+        """
+        for own, ahead in zip(companion.module.parameters(), leader.parameters(), strict=True):
+            if ahead not in self._frozen:
+                local(own).add_((local(ahead) - local(own)) * (1 - companion.decay))
 
     def _reduce_exactly(self, phase: Phase) -> None:
         parameters = [p for p in self._parameters(phase) if p.requires_grad]
@@ -299,8 +314,8 @@ class Engine:
         ]
 
     def buffers(self) -> dict[str, Tensor]:
-        """Running statistics, equal on every rank."""
-        return self._buffers
+        """Running statistics and what companions keep, equal on every rank."""
+        return {**self._buffers, **self._kept}
 
     def untrained(self) -> dict[str, Tensor]:
         """Parameters that no optimizer holds, equal on every rank."""
@@ -316,7 +331,7 @@ class Engine:
 
     def checksum(self) -> Tensor:
         """A 64-bit sum over the bits of everything that must be equal on all ranks, (1,) int64."""
-        return _bits_sum([*self._replicated(), *self._buffers.values()], self.place.device)
+        return _bits_sum([*self._replicated(), *self.buffers().values()], self.place.device)
 
     def _replicated(self) -> list[Tensor]:
         return [p.detach() for module in self.plain.values() for p in module.parameters()]
@@ -336,10 +351,14 @@ def _prefixed(role: str, module: nn.Module) -> Iterator[tuple[str, nn.Parameter]
     return ((f"{role}.{name}", parameter) for name, parameter in module.named_parameters())
 
 
-def _prefixed_buffers(role: str, module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+def _buffers_of(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     """Buffers that a state dict keeps; the others are constants."""
-    kept = module.state_dict().keys()
-    return ((f"{role}.{name}", buffer) for name, buffer in module.named_buffers() if name in kept)
+    return {
+        f"{role}.{name}": buffer
+        for role, module in modules.items()
+        for name, buffer in module.named_buffers()
+        if name in module.state_dict()
+    }
 
 
 def _numel(shape: tuple[int, ...]) -> int:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from dlsvc.engine.base import Engine, Phase, Place
+from dlsvc.tasks.base import NO_COMPANIONS, Companion
 
 
 def build_engine(
@@ -23,6 +24,7 @@ def build_engine(
     exact: bool,
     num_atoms: int,
     micro_size: int,
+    companions: Mapping[str, Companion] = NO_COMPANIONS,
 ) -> Engine:
     """Wrap the modules; call it after their weights are loaded, since sharding starts from them."""
     settings: dict[str, Any] = {
@@ -31,6 +33,7 @@ def build_engine(
         "precision": precision,
         "exact": exact,
         "num_atoms": num_atoms,
+        "companions": companions,
     }
     if strategy == "plain":
         return Engine(modules, phases, **settings)

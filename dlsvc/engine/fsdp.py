@@ -13,14 +13,16 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 
 from dlsvc.engine.base import Phase, ShardedEngine, Slot, local
 from dlsvc.nn.grounded import SharedStack
+from dlsvc.tasks.base import Companion
 
 
 class FSDPEngine(ShardedEngine):
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
         # What no phase trains is split just the same: a frozen tower is often the larger part.
-        for name in self.plain.keys() - self.wrapped.keys():
-            self._shard(self.plain[name])
+        for name, module in self.plain.items():
+            if name not in self.wrapped and any(True for _ in module.parameters()):
+                self._shard(module)
 
     def _wrap(self, phase: Phase) -> nn.Module:
         swap = self._shard(self.plain[phase.module])
@@ -73,6 +75,12 @@ class FSDPEngine(ShardedEngine):
         for part in parts:
             for parameter in _gathered(part):
                 parameter._unsharded_param.requires_grad_(parameter.sharded_param.requires_grad)
+
+    def _follow(self, companion: Companion, leader: nn.Module) -> None:
+        """Both are split alike, so each rank moves its own part."""
+        _reshard(companion.module)
+        _reshard(leader)
+        super()._follow(companion, leader)
 
     def _replicated(self) -> list[Tensor]:
         return []

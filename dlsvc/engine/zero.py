@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from dlsvc.engine.base import Phase, ShardedEngine, Slot
+from dlsvc.tasks.base import Companion
 
 _MIN_BUCKET = 1 << 16
 _MAX_BUCKET = 500_000_000
@@ -152,6 +153,15 @@ class ZeROEngine(ShardedEngine):
         engine: Any = self.wrapped[phase.module]
         engine.step()
 
+    def _follow(self, companion: Companion, leader: nn.Module) -> None:
+        """A companion is whole on every rank, and under stage 3 its leader is gathered for it."""
+        if self.stage < 3:
+            return super()._follow(companion, leader)
+        import deepspeed
+
+        with deepspeed.zero.GatheredParameters(list(leader.parameters())):
+            return super()._follow(companion, leader)
+
     def untrained(self) -> dict[str, Tensor]:
         found = super().untrained()
         if self.stage < 3:
@@ -163,4 +173,7 @@ class ZeROEngine(ShardedEngine):
             return {self._names[id(p)]: p.detach().clone() for p in frozen}
 
     def _replicated(self) -> list[Tensor]:
-        return super()._replicated() if self.stage < 3 else []
+        if self.stage < 3:
+            return super()._replicated()
+        apart = [module for name, module in self.plain.items() if name not in self.wrapped]
+        return [p.detach() for module in apart for p in module.parameters()]

@@ -123,11 +123,17 @@ class PairModel(nn.Module):
     """
 
     vision_encoder: nn.Module
+    vision_projection: nn.Linear
 
     def __init__(self) -> None:
         super().__init__()
         # One element and not a scalar: sharded strategies split parameters along their first dimension.
         self.logit_scale = nn.Parameter(torch.full((1,), _INIT_LOGIT_SCALE))
+
+    @property
+    def vectors_shape(self) -> tuple[int, ...]:
+        """Of an image's embedding, (E,), or of its several, (Q, E)."""
+        return (self.vision_projection.out_features,)
 
     def image_vectors(self, states: Tensor) -> Tensor:
         """Of an encoded image (B, S, D), (B, E) or (B, Q, E)."""

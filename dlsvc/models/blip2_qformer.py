@@ -109,6 +109,10 @@ class BLIP2QFormer(PairModel):
         self.head = MaskedHead(qformer.d_model, text.vocab_size, qformer.norm_eps)
 
     @property
+    def vectors_shape(self) -> tuple[int, ...]:
+        return (len(self.qformer.queries), *super().vectors_shape)
+
+    @property
     def max_text_len(self) -> int:
         return self.qformer.max_seq_len
 

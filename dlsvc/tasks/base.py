@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -82,6 +83,23 @@ class Setting:
     own: bool = False
 
 
+@dataclass(frozen=True)
+class Companion:
+    """A module that lives beside those that train: no gradient moves it, checkpoints keep it, no bundle has it.
+
+    One that `follows` a module of the task, by role, has the same parameters and becomes their exponential average:
+    after each step that trains the leader, p = decay * p + (1 - decay) * leader's (He et al. 2020, equation 2).
+    Parameters only: buffers are the companion's own.
+    """
+
+    module: nn.Module
+    follows: str | None = None
+    decay: float = 0.0
+
+
+NO_COMPANIONS: Mapping[str, Companion] = MappingProxyType({})
+
+
 class Task:
     """Base of every objective. Subclasses give `losses` (or `features` and `coupled_losses`), `measure`, `compute` and
     `predict`.
@@ -120,6 +138,12 @@ class Task:
         """
         return {"model": model}
 
+    def companions(self, model: nn.Module) -> dict[str, Companion]:
+        """What training needs beside the modules, by a role name of its own: a copy begins as the model is now. They
+        are among the modules of `references`, `memory` and `remember`; evaluating and serving do without.
+        """
+        return {}
+
     def trainable(self, phase: str) -> str:
         """The name of the module that this phase trains."""
         return "model"
@@ -135,8 +159,25 @@ class Task:
         raise NotImplementedError
 
     def coupled_losses(self, features: dict[str, Tensor]) -> tuple[Losses, Report]:
-        """For tasks with `couples_samples`: the loss over the features of the whole global batch, in sample order."""
+        """For tasks with `couples_samples`: the loss over the features of the whole global batch, in sample order; with
+        them come the batch's `references` and the `memory`, which no gradient reaches.
+        """
         raise NotImplementedError
+
+    def references(self, modules: Modules, batch: Batch) -> dict[str, Tensor]:
+        """For tasks with `couples_samples`: per-sample features (B, ...) by companions, computed once and without
+        gradient.
+        """
+        return {}
+
+    def memory(self, modules: Modules) -> dict[str, Tensor]:
+        """What companions keep of earlier steps."""
+        return {}
+
+    def remember(self, modules: Modules, references: dict[str, Tensor]) -> None:
+        """Let companions keep of a step's references, those of the whole global batch in sample order, what later steps
+        need.
+        """
 
     def measure(self, modules: Modules, batch: Batch, metrics: Metrics) -> None:
         """Add one evaluation batch's sums. Modules are in eval mode, gradients are off."""

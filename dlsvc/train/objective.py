@@ -51,14 +51,18 @@ def _coupled(engine: Engine, task: Task, atoms: Sequence[Atom], phase: str, step
     gather."""
     modules, replay = engine.modules(phase), len(atoms) > 1
     own: list[dict[str, Tensor]] = []
+    apart: list[dict[str, Tensor]] = []
     for atom in atoms:
+        with torch.no_grad(), engine.forward(phase, step, atom.index, 0.0):
+            apart.append(task.references(modules, atom.batch))
         with (
             torch.set_grad_enabled(not replay),
             engine.forward(phase, step, atom.index, 0.0 if replay else atom.weight),
         ):
             own.append(task.features(modules, atom.batch))
     whole = {name: value.requires_grad_() for name, value in gather(own, engine.place, engine.num_atoms).items()}
-    losses, report = task.coupled_losses(whole)
+    references = gather(apart, engine.place, engine.num_atoms)
+    losses, report = task.coupled_losses({**whole, **references, **task.memory(modules)})
     found = torch.autograd.grad(total(losses), list(whole.values()), allow_unused=True)
     # What the loss only looks at, such as labels, has no gradient.
     gradients = {name: gradient for name, gradient in zip(whole, found, strict=True) if gradient is not None}
@@ -69,6 +73,7 @@ def _coupled(engine: Engine, task: Task, atoms: Sequence[Atom], phase: str, step
             with engine.forward(phase, step, atom.index, atom.weight):
                 features = task.features(modules, atom.batch)
         engine.backward(phase, _surrogate(features, gradients, atom), 1.0 if atom.index is not None else 0.0)
+    task.remember(modules, references)
 
 
 def _surrogate(features: dict[str, Tensor], gradients: dict[str, Tensor], atom: Atom) -> Tensor:

@@ -121,13 +121,12 @@ def whole_weights(
     reader: Reader, model: nn.Module, modules: Mapping[str, nn.Module], *, averaged: bool
 ) -> dict[str, Tensor]:
     """A checkpoint's weights under the model's own names; exponential averages where there are any and they are asked
-    for.
+    for. What companions hold is left out.
     """
     names = _model_names(model, modules)
-    tensors = {**reader.tensors(WEIGHT), **reader.tensors(UNTRAINED), **reader.tensors(BUFFER)}
-    if averaged:
-        tensors |= reader.tensors(EMA)
-    return {names[name]: value for name, value in tensors.items()}
+    kinds = (WEIGHT, UNTRAINED, BUFFER, *((EMA,) if averaged else ()))
+    held = [(kind, name) for kind in kinds for name in reader.names(kind) if name.partition(".")[0] in modules]
+    return {names[name]: reader.tensor(kind, name) for kind, name in held}
 
 
 def _model_names(model: nn.Module, modules: Mapping[str, nn.Module]) -> dict[str, str]:

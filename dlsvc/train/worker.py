@@ -135,10 +135,12 @@ class Session:
         model = build_model(spec.model.model_dump()).to(self.place.device)
         task = build_task(spec.task.model_dump())
         modules = task.modules(model)
-        if reader is not None:
-            saving.load_weights(modules, reader)
-        else:
+        if reader is None:
             initialise(model, spec.init_from, self.job.home)
+        companions = task.companions(model)
+        beside = {role: companion.module.to(self.place.device) for role, companion in companions.items()}
+        if reader is not None:
+            saving.load_weights({**modules, **beside}, reader)
         freeze(model, spec.freeze)
         phases = [self._phase(name, task, modules) for name in task.phases]
         engine = build_engine(
@@ -151,6 +153,7 @@ class Session:
             exact=spec.batch.reduce == "exact",
             num_atoms=self.job.plan.num_atoms,
             micro_size=self.job.micro_size,
+            companions=companions,
         )
         if reader is not None:
             saving.load_optimizers(engine, reader)

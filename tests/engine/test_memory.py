@@ -18,7 +18,7 @@ from dlsvc.train.objective import Atom, run_phase
 from tests.engine.processes import run_group
 
 WORLD, FLOAT = 2, 4
-# Two trained modules, a frozen third, and averages: big enough for padding not to count.
+# Two trained modules, a frozen third, a companion, and averages: big enough for padding not to count.
 SYSTEMS: dict[str, dict[str, Any]] = {
     "gan": {"image_size": 28, "in_channels": 1, "latent_dim": 64, "base_channels": 64},
     "srgan": {"image_size": 16, "scale": 4, "channels": 64, "num_blocks": 2, "base_channels": 32, "dense": 256},
@@ -30,7 +30,12 @@ SYSTEMS: dict[str, dict[str, Any]] = {
         "text": {"vocab_size": 512, "max_seq_len": 8, "d_model": 64, "num_layers": 2, "num_heads": 2},
         "unet": {"widths": (32, 64), "attention": (False, True), "blocks": 1, "head_dim": 16, "groups": 8},
     },
+    "blip": {
+        "vision": {"image_size": 16, "patch_size": 8, "d_model": 64, "num_layers": 2, "num_heads": 2},
+        "text": {"vocab_size": 512, "max_seq_len": 8, "d_model": 64, "num_layers": 2, "num_heads": 2},
+    },
 }
+TASK_ARGS = {"blip": {"queue_size": 8}}
 
 
 def _kept(rank: int, world: int, strategy: str) -> dict[str, tuple[int, float]]:
@@ -42,9 +47,10 @@ def _bytes_kept(rank: int, world: int, strategy: str, name: str) -> tuple[int, f
     before = _storages()
     entry = resolve("model", name)
     model = entry.load()(**SYSTEMS[name])
-    task: Task = resolve("task", entry.options["task"]).load()()
-    modules = task.modules(model)
-    expected = _formula(strategy, task, modules)
+    task: Task = resolve("task", entry.options["task"]).load()(**TASK_ARGS.get(name, {}))
+    modules, companions = task.modules(model), task.companions(model)
+    beside = {role: companion.module for role, companion in companions.items()}
+    expected = _formula(strategy, task, {**modules, **beside})
     phases = [_phase(task, modules, phase) for phase in task.phases]
     engine = build_engine(
         strategy,
@@ -56,6 +62,7 @@ def _bytes_kept(rank: int, world: int, strategy: str, name: str) -> tuple[int, f
         exact=False,
         num_atoms=world,
         micro_size=2,
+        companions=companions,
     )
     batch = task.dummy_batch(2, {**{one.name: one.default for one in entry.arguments}, **_whole(entry, SYSTEMS[name])})
     for phase in task.phases:
@@ -83,7 +90,8 @@ def _phase(task: Task, modules: dict[str, nn.Module], phase: str) -> Phase:
 
 
 def _formula(strategy: str, task: Task, modules: dict[str, nn.Module]) -> float:
-    """Bytes a rank: parameters, Adam's two moments and an average of what is trained (P), and what is frozen (F).
+    """Bytes a rank: parameters, Adam's two moments and an average of what is trained (P), and what is frozen or follows
+    (F).
 
     ddp keeps 3 P + P / N + F, ZeRO-1 and -2 P + (1 + 2 + 1) P / N + F (their own fp32 copy is the fourth),
     ZeRO-3 the same shared out with its gradients, which stay, and for each trained module a bucket of its largest

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dlsvc.registry import REQUIRED, Argument, Entry, entries, resolve
 from dlsvc.store.bundle import build_model
-from dlsvc.tasks.base import Batch, Task
+from dlsvc.tasks.base import Batch, Companion, Task
 
 
 @dataclass
@@ -21,9 +21,15 @@ class Subject:
     task: Task
     modules: dict[str, nn.Module]
     batch: Batch
+    companions: dict[str, Companion]
 
     def losses(self, phase: str) -> Tensor:
-        return torch.stack(list(self.task.losses(self.modules, self.batch, phase)[0].values())).sum()
+        return torch.stack(list(self.task.losses(self.all_modules, self.batch, phase)[0].values())).sum()
+
+    @property
+    def all_modules(self) -> dict[str, nn.Module]:
+        """Those that train and what lives beside them."""
+        return {**self.modules, **{role: companion.module for role, companion in self.companions.items()}}
 
 
 # Other arguments of a model and of its task that are shapes of their own: what they are called, and what they change.
@@ -31,6 +37,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "gan, hinge": ("gan", {"norm": "spectral"}, {"loss": "hinge"}),
     **{f"vit, {name}": ("vit", {"similarity": name}, {}) for name in ("dot", "general", "additive", "kernel")},
     "vit, patch dropout": ("vit", {"patch_dropout": 0.5}, {}),
+    "blip, queue": ("blip", {}, {"queue_size": 24, "momentum": 0.9, "distillation_warmup": 2}),
+    "blip2_qformer, queue": ("blip2_qformer", {}, {"queue_size": 24, "momentum": 0.9}),
     "gan, wasserstein": ("gan", {"norm": "none"}, {"loss": "wasserstein", "gradient_penalty": 10.0}),
 }
 NAMES = sorted(entries("model"))
@@ -63,7 +71,7 @@ def build(name: str, *, seed: int = 0, num_samples: int = 8) -> Subject:
     model = build_model({"name": entry.name, "args": arguments})
     task = resolve("task", entry.options["task"]).load()(**task_args)
     batch = task.dummy_batch(num_samples, full_arguments(entry, arguments))
-    return Subject(model, task, task.modules(model), batch)
+    return Subject(model, task, task.modules(model), batch, task.companions(model))
 
 
 @contextmanager

@@ -37,6 +37,7 @@ def _digest(rank: int, world_size: int, name: str, strategy: str) -> str:
         exact=False,
         num_atoms=NUM_ATOMS,
         micro_size=MICRO_SIZE,
+        companions=subject.companions,
     )
     meter = Meter(torch.device("cpu"))
     own = range(rank, NUM_ATOMS, world_size)

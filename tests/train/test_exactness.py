@@ -10,7 +10,9 @@ import torch
 
 from dlsvc.data.order import Shuffled
 from dlsvc.data.plan import Plan
-from dlsvc.store.checkpoint import BUFFER, WEIGHT, Reader, newest_good
+from dlsvc.store.bundle import build_model
+from dlsvc.store.checkpoint import BUFFER, WEIGHT, Reader, newest_good, weights_sha256
+from dlsvc.store.models import ModelStore
 from dlsvc.store.runs import RunStore
 from tests.train.tiny_systems import TINY, missing
 from tests.train.trials import SYSTEMS, killed_in_group, spec_of, train_in_group
@@ -42,26 +44,37 @@ def test_exact_reduction_gives_one_model_for_any_number_of_workers(
     for count in counts:
         strategy = "plain" if count == 1 else "ddp"
         spec = spec_of(system, batch__reduce="exact", budget__steps=STEPS, strategy=strategy, scaling__workers=count)
-        digests[count] = train_in_group(spec, home, run_name=f"exact-{system}-{count}", world_size=count)[
-            "weights_sha256"
-        ]
+        train_in_group(spec, home, run_name=f"exact-{system}-{count}", world_size=count)
+        digests[count] = _everything(home, f"exact-{system}-{count}")
     assert digests == dict.fromkeys(digests, digests[1])
 
 
-def test_exact_run_moves_between_numbers_of_workers_mid_epoch(home: Path) -> None:
-    """Stopped and rerun with 1, then 3, then 2 workers: the same model as in one go."""
-    changes = {"batch__reduce": "exact", "budget__steps": 45, "checkpoint__every_steps": 15}
-    whole = train_in_group(spec_of("lenet5", strategy="plain", **changes), home, run_name="move-whole", world_size=1)
+@pytest.mark.parametrize("system", ["clip", "blip-queue"])
+def test_replayed_atoms_give_what_kept_graphs_do(system: str, home: Path) -> None:
+    """Two atoms a step: one worker replays both, each of two keeps the graph of its own."""
+    changes = {"batch": {"global_size": 64, "micro_size": 32, "reduce": "exact"}, "budget__steps": 5}
+    for count, strategy in ((1, "plain"), (2, "ddp")):
+        spec = spec_of(system, strategy=strategy, scaling__workers=count, **changes)
+        train_in_group(spec, home, run_name=f"atoms-{system}-{count}", world_size=count)
+    assert _everything(home, f"atoms-{system}-1") == _everything(home, f"atoms-{system}-2")
+
+
+@pytest.mark.parametrize(("system", "part"), [("lenet5", 15), ("blip-queue", 3)])
+def test_exact_run_moves_between_numbers_of_workers_mid_epoch(system: str, part: int, home: Path) -> None:
+    """Stopped and rerun with 1, then 3, then 2 workers, `part` steps each: all is as in one go."""
+    changes = {"batch__reduce": "exact", "budget__steps": 3 * part, "checkpoint__every_steps": part}
+    whole, moved = f"move-whole-{system}", f"move-{system}"
+    train_in_group(spec_of(system, strategy="plain", **changes), home, run_name=whole, world_size=1)
     for count, stop in ((1, 1), (3, 1), (2, None)):
-        spec = spec_of("lenet5", strategy="plain" if count == 1 else "ddp", scaling__workers=count, **changes)
-        last = train_in_group(spec, home, run_name="move", world_size=count, stop_after=stop)
-    attempts = RunStore(home).open("move").lines("attempts.jsonl")
-    assert [(attempt["world_size"], attempt["start_step"]) for attempt in attempts] == [(1, 0), (3, 15), (2, 30)]
-    assert last["weights_sha256"] == whole["weights_sha256"]
+        spec = spec_of(system, strategy="plain" if count == 1 else "ddp", scaling__workers=count, **changes)
+        train_in_group(spec, home, run_name=moved, world_size=count, stop_after=stop)
+    attempts = RunStore(home).open(moved).lines("attempts.jsonl")
+    assert [(one["world_size"], one["start_step"]) for one in attempts] == [(1, 0), (3, part), (2, 2 * part)]
+    assert _everything(home, moved) == _everything(home, whole)
 
 
-# One with two phases, and one whose loss is over the whole batch.
-QUICK_KILL = ("gan", "blip")
+# One with two phases, and one whose loss is over the whole batch and what was before it.
+QUICK_KILL = ("gan", "blip-queue")
 
 
 @pytest.mark.parametrize(
@@ -70,12 +83,12 @@ QUICK_KILL = ("gan", "blip")
 def test_killed_in_the_middle_of_a_phase_changes_nothing(system: str, home: Path) -> None:
     changes = {"budget__steps": STEPS, "checkpoint__every_steps": 5, "strategy": "ddp", "scaling__workers": 2}
     spec = spec_of(system, **changes)
-    whole = train_in_group(spec, home, run_name=f"left-alone-{system}", world_size=2)
+    train_in_group(spec, home, run_name=f"left-alone-{system}", world_size=2)
     said = killed_in_group(spec, home, run_name=f"killed-{system}", world_size=2, step=8)
     assert "rank 1 was killed by signal 9" in said
-    last = train_in_group(spec, home, run_name=f"killed-{system}", world_size=2)
+    train_in_group(spec, home, run_name=f"killed-{system}", world_size=2)
     assert [line["start_step"] for line in RunStore(home).open(f"killed-{system}").lines("attempts.jsonl")] == [0, 5]
-    assert last["weights_sha256"] == whole["weights_sha256"]
+    assert _everything(home, f"killed-{system}") == _everything(home, f"left-alone-{system}")
 
 
 # One with dropout and one with a loss over the whole batch; `exact` is held to equality for every system.
@@ -114,10 +127,20 @@ def _apart(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> floa
     return between / math.sqrt(sum(float(one[name].double().square().sum()) for name in one))
 
 
-def _tensors(home: Path, run: str) -> dict[str, torch.Tensor]:
+def _reader(home: Path, run: str) -> Reader:
     found = newest_good(RunStore(home).open(run).checkpoints)
     assert found is not None
-    reader = Reader(found)
+    return Reader(found)
+
+
+def _everything(home: Path, run: str) -> str:
+    """sha256 of all that a run's last checkpoint holds: weights, statistics, companions, what optimizers keep."""
+    reader = _reader(home, run)
+    return weights_sha256({whole: reader.tensor(*whole.split("/", 1)) for whole in reader.manifest.shapes})
+
+
+def _tensors(home: Path, run: str) -> dict[str, torch.Tensor]:
+    reader = _reader(home, run)
     return {**reader.tensors(WEIGHT), **{name: value.float() for name, value in reader.tensors(BUFFER).items()}}
 
 
@@ -133,13 +156,16 @@ def test_ledger_holds_the_planned_samples(home: Path) -> None:
         assert (record["fingerprint"] - planned) % 2**64 == 0
 
 
-def test_any_strategy_resumes_any_other(home: Path) -> None:
+@pytest.mark.parametrize(("system", "part"), [("vit", 10), ("blip-queue", 3)])
+def test_any_strategy_resumes_any_other(system: str, part: int, home: Path) -> None:
     """A checkpoint is flat ranges of named tensors: FSDP goes on from ZeRO's, at another number of workers too."""
-    changes = {"budget__steps": 30, "checkpoint__every_steps": 10, "optim": {"name": "adam", "ema_decay": 0.9}}
-    whole = train_in_group(
-        spec_of("vit", strategy="ddp", scaling__workers=2, **changes), home, run_name="relay-whole", world_size=2
-    )
+    changes = {"budget__steps": 3 * part, "checkpoint__every_steps": part, "optim": {"name": "adam", "ema_decay": 0.9}}
+    whole, relay = f"relay-whole-{system}", f"relay-{system}"
+    spec = spec_of(system, strategy="ddp", scaling__workers=2, **changes)
+    train_in_group(spec, home, run_name=whole, world_size=2)
     for strategy, stop in (("zero3", 1), ("fsdp", 1), ("zero1", None)):
-        spec = spec_of("vit", strategy=strategy, scaling__workers=2, **changes)
-        last = train_in_group(spec, home, run_name="relay", world_size=2, stop_after=stop)
-    assert last["weights_sha256"] == whole["weights_sha256"]
+        spec = spec_of(system, strategy=strategy, scaling__workers=2, **changes)
+        last = train_in_group(spec, home, run_name=relay, world_size=2, stop_after=stop)
+    assert _everything(home, relay) == _everything(home, whole)
+    bundle = ModelStore(home).open(last["model"])
+    assert bundle.weights().keys() == build_model(bundle.config["model"]).state_dict().keys()

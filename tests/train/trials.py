@@ -133,6 +133,11 @@ SYSTEMS["blip"] = {
     "task": {"args": {"scored": 16}},
     "data": SYSTEMS["clip"]["data"],
 }
+# With a momentum encoder and a queue that a step's samples don't divide.
+SYSTEMS["blip-queue"] = {
+    **SYSTEMS["blip"],
+    "task": {"args": {"scored": 16, "queue_size": 150, "momentum": 0.9, "distillation_warmup": 4}},
+}
 
 
 def spec_of(system: str, **changes: Any) -> TrainSpec:
