@@ -4,6 +4,7 @@ any strategy.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from torch.nn import functional as F
 
 from dlsvc.engine.base import Engine, Phase, Place
 from dlsvc.engine.build import build_engine
+from dlsvc.tasks.base import Companion
 
 GLOBAL_SIZE, STEPS = 32, 6
 
@@ -38,6 +40,7 @@ class Setting:
     exact: bool = False
     clip: float | None = None
     ema: float | None = None
+    follow: float | None = None
 
 
 def data() -> tuple[Tensor, Tensor]:
@@ -49,6 +52,7 @@ def data() -> tuple[Tensor, Tensor]:
 def build(setting: Setting, rank: int, world_size: int, seed: int = 0) -> Engine:
     torch.manual_seed(seed)
     network = Network()
+    slow = copy.deepcopy(network).requires_grad_(False)
     optimizer = torch.optim.Adam([{"params": list(network.parameters()), "base_lr": 2e-3}], 2e-3)
     phase = Phase("main", "model", optimizer, lambda step: 1.0, setting.clip, setting.ema)
     return build_engine(
@@ -61,6 +65,7 @@ def build(setting: Setting, rank: int, world_size: int, seed: int = 0) -> Engine
         exact=setting.exact,
         num_atoms=GLOBAL_SIZE // setting.micro_size,
         micro_size=setting.micro_size,
+        companions={"slow": Companion(slow, "model", setting.follow)} if setting.follow is not None else {},
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,18 +21,18 @@ STRATEGIES = ("ddp", "fsdp", "zero1", "zero2", "zero3")
 
 @pytest.mark.parametrize(
     "setting",
-    [Setting(micro_size=16), Setting(micro_size=8, clip=0.5, ema=0.9)],
-    ids=["one-atom", "accumulated-clipped-averaged"],
+    [Setting(micro_size=16), Setting(micro_size=8, clip=0.5, ema=0.9, follow=0.9)],
+    ids=["one-atom", "accumulated-clipped-averaged-followed"],
 )
 def test_strategies_give_one_digest_at_two_workers(setting: Setting) -> None:
-    settings = [Setting(strategy, setting.micro_size, clip=setting.clip, ema=setting.ema) for strategy in STRATEGIES]
+    settings = [replace(setting, strategy=strategy) for strategy in STRATEGIES]
     digests = run_group(2, trained, settings)[0]
     assert dict(zip(STRATEGIES, digests, strict=True)) == dict.fromkeys(STRATEGIES, digests[0])
 
 
 def test_exact_reduction_gives_one_digest_for_any_number_of_workers() -> None:
-    setting = Setting("ddp", micro_size=4, exact=True, clip=0.5, ema=0.9)
-    alone = run_group(1, trained, [Setting("plain", micro_size=4, exact=True, clip=0.5, ema=0.9)])[0]
+    setting = Setting("ddp", micro_size=4, exact=True, clip=0.5, ema=0.9, follow=0.9)
+    alone = run_group(1, trained, [replace(setting, strategy="plain")])[0]
     assert [run_group(count, trained, [setting])[0] for count in (2, 3)] == [alone, alone]
 
 
@@ -84,6 +85,28 @@ def _check_after_a_fault(rank: int, world_size: int, broken: bool) -> bool:
 @pytest.mark.parametrize("broken", [True, False])
 def test_check_finds_ranks_that_diverged(broken: bool) -> None:
     assert run_group(2, _check_after_a_fault, broken) == [broken, broken]
+
+
+def _check_a_strayed_companion(rank: int, world_size: int, strategy: str, part: str) -> bool:
+    setting = Setting(strategy, micro_size=16, follow=0.9)
+    engine = build(setting, rank, world_size)
+    advance(engine, setting, 0, 1)
+    check_ranks(engine, 1)
+    if rank == 1:
+        engine.plain["slow"].state_dict()[part].add_(1e-3)
+    try:
+        check_ranks(engine, 1)
+    except RanksDiverged as error:
+        return "rank 1" in str(error)
+    return False
+
+
+@pytest.mark.parametrize(
+    ("strategy", "part"), [("ddp", "head.bias"), ("zero3", "head.bias"), ("fsdp", "norm.running_mean")]
+)
+def test_check_finds_a_companion_that_strayed(strategy: str, part: str) -> None:
+    """What is whole on every rank must be equal: weights that follow, and what a companion keeps."""
+    assert run_group(2, _check_a_strayed_companion, strategy, part) == [True, True]
 
 
 class _Done:
