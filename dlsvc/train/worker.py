@@ -137,6 +137,7 @@ class Session:
         modules = task.modules(model)
         if reader is None:
             initialise(model, spec.init_from, self.job.home)
+        # After that, since copies begin as the model is.
         companions = task.companions(model)
         beside = {role: companion.module.to(self.place.device) for role, companion in companions.items()}
         if reader is not None:
