@@ -51,6 +51,7 @@ COMPOSITES |= {"clip", "blip", "blip2", "blip2_qformer", "llava"}
 RAY = (
     "dlsvc/data/feed_stream.py",
     "dlsvc/data/cooccurrence.py",
+    "dlsvc/train/encode.py",
     "dlsvc/train/launch.py",
     "dlsvc/train/submit.py",
     "dlsvc/cluster.py",
