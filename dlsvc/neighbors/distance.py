@@ -19,7 +19,7 @@ Scores = NDArray[np.float64]
 Ids = NDArray[np.int64]
 
 METRICS: tuple[str, ...] = get_args(Metric)
-# Similarities held at a time: 64 MiB.
+# Numbers of a block of vectors, and similarities, held at a time: 64 MiB each.
 _CELLS = 2**23
 
 
@@ -27,11 +27,17 @@ def similarities(queries: Vectors, vectors: Vectors, metric: str) -> Scores:
     """(n, D) and (N, D) -> (n, N), the larger the nearer: cosine of the angle, negative Euclidean distance, or dot
     product. Raises UsageError for another metric.
     """
+    return _scores(_prepared(queries, metric), _prepared(vectors, metric), metric)
+
+
+def _prepared(vectors: Vectors, metric: str) -> Scores:
     if metric not in METRICS:
         raise UsageError(f"metric must be one of {', '.join(METRICS)}, not {metric!r}")
-    one, two = queries.astype(np.float64), vectors.astype(np.float64)
-    if metric == "cosine":
-        one, two = _unit(one), _unit(two)
+    whole = vectors.astype(np.float64)
+    return _unit(whole) if metric == "cosine" else whole
+
+
+def _scores(one: Scores, two: Scores, metric: str) -> Scores:
     products: Scores = one @ two.T
     if metric != "euclidean":
         return products
@@ -44,22 +50,37 @@ def nearest(
 ) -> tuple[Ids, Scores]:
     """The k nearest vectors of each query, nearest first, the first among equals: places and similarities, both (n, k).
 
-    `own` (n,) are the queries' own places among the vectors, which are left out. Raises UsageError when there are fewer
-    than k others.
+    `own` (n,) are the queries' own places among the vectors, which are left out. What is held beside arguments and
+    results is bounded, whatever their number: a block of vectors at a time meets a block of queries. Raises UsageError
+    when there are fewer than k others.
     """
     others = len(vectors) - (own is not None)
     if not 1 <= k <= others:
         raise UsageError(f"k is {k}; there are {others} vectors to choose from")
-    places, values = np.empty((len(queries), k), np.int64), np.empty((len(queries), k))
-    for rows in _blocks(len(queries), len(vectors)):
-        scores = similarities(queries[rows], vectors, metric)
-        if own is not None:
-            scores[np.arange(len(scores)), own[rows]] = -np.inf
-        for row, line in enumerate(scores, start=rows.start):
-            found = np.flatnonzero(line >= np.partition(line, -k)[-k])
-            places[row] = found[np.argsort(-line[found], kind="stable")[:k]]
-            values[row] = line[places[row]]
+    places, values = np.full((len(queries), k), -1, np.int64), np.full((len(queries), k), -np.inf)
+    for part in _blocks(len(vectors), vectors.shape[1]):
+        block = _prepared(vectors[part], metric)
+        for rows in _blocks(len(queries), max(block.shape)):
+            scores = _scores(_prepared(queries[rows], metric), block, metric)
+            if own is not None:
+                here = np.flatnonzero((own[rows] >= part.start) & (own[rows] < part.stop))
+                scores[here, own[rows][here] - part.start] = -np.inf
+            for row, line in enumerate(scores, start=rows.start):
+                places[row], values[row] = _merged(places[row], values[row], line, part.start)
     return places, values
+
+
+def _merged(places: Ids, values: Scores, line: Scores, first: int) -> tuple[Ids, Scores]:
+    """The best so far, (k,) both and in order, and the similarities (N,) of the vectors from place `first` on: the k
+    best of all. Among equals those before come first, so only what is nearer than the last can come in.
+    """
+    k = len(places)
+    near = np.flatnonzero(line > values[-1])
+    if len(near) > k:
+        near = near[line[near] >= np.partition(line[near], -k)[-k]]
+    all_places, all_values = np.concatenate([places, first + near]), np.concatenate([values, line[near]])
+    order = np.argsort(-all_values, kind="stable")[:k]
+    return all_places[order], all_values[order]
 
 
 def vote(labels: Ids, num_classes: int) -> Ids:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -35,11 +37,31 @@ def test_nearest_is_a_stable_sort_without_the_query_itself(vectors: np.ndarray, 
         assert values[row].tolist() == scores[row][others[:k]].tolist()
 
 
-def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    vectors = np.random.default_rng(0).normal(size=(50, 4))
-    expected = nearest(vectors, vectors, 5)[0]
-    monkeypatch.setattr(distance, "_CELLS", 120)
-    assert (nearest(vectors, vectors, 5)[0] == expected).all()
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("cells", [1, 7, 48, 120])
+def test_blocks_change_nothing(cells: int, own: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of vectors and of queries, down to one; many vectors are equal, of which the first comes first."""
+    vectors = np.random.default_rng(0).integers(-2, 3, size=(50, 3)).astype(np.float64)
+    left_out = np.arange(50) if own else None
+    for metric in METRICS:
+        expected = nearest(vectors, vectors, 5, metric, own=left_out)
+        monkeypatch.setattr(distance, "_CELLS", cells)
+        places, values = nearest(vectors, vectors, 5, metric, own=left_out)
+        monkeypatch.undo()
+        np.testing.assert_array_equal(places, expected[0])
+        np.testing.assert_allclose(values, expected[1], atol=1e-12)
+
+
+def test_memory_is_bounded_by_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two million numbers of vectors are met a few thousand at a time."""
+    vectors = np.random.default_rng(0).standard_normal((2**15, 64), dtype=np.float32)
+    monkeypatch.setattr(distance, "_CELLS", 2**13)
+    nearest(vectors[:1], vectors, 10)
+    tracemalloc.start()
+    nearest(vectors[:3], vectors, 10)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < vectors.nbytes / 8
 
 
 @pytest.mark.parametrize(("k", "own"), [(0, None), (4, None), (3, np.arange(3))])
