@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from dlsvc.data.codecs import Undecodable, decode_image
-from dlsvc.data.preprocess import Arrays, Preprocess, num_images
+from dlsvc.data.preprocess import Arrays, Preprocess
 from dlsvc.data.tensors import to_tensors
 from dlsvc.errors import DataError, did_you_mean
 from dlsvc.store.bundle import Bundle
@@ -51,6 +51,9 @@ class Predictor:
     the `class` (a name) that is to be made. A model that makes what a text says reads `text`, `negative`, `seed`, an
     `image` to begin from, and a `mask` (an image, white where the image is to be made anew). Both kinds of makers read
     their task's settings. Inputs of one call may differ in all that.
+
+    A text longer than the model reads is refused, unless the input has a true `truncate`: it is then cut as in
+    training. One that a model writes on from is refused all the same, since its end is what counts.
 
     Each forward pass has `batch_size` samples, padded: kernels round by the size of a batch, so a sample's answer would
     otherwise depend on who else asked at that moment.
@@ -119,6 +122,7 @@ class Predictor:
         return tuple(sorted(row)), tuple(row[name].item() for name in same)
 
     def _arrays(self, inputs: Sequence[Input]) -> Arrays:
+        self.preprocess.check_lengths(inputs, may_cut=not self.task.writes)
         if self.task.writes:
             return self._written(inputs)
         if "seed" not in inputs[0] and not self.task.makes_prompts:
@@ -136,28 +140,13 @@ class Predictor:
         }
 
     def _written(self, inputs: Sequence[Input]) -> Arrays:
-        """What is to be read before a text is written. A text that would be cut is refused: its end is what counts."""
+        """What is to be read before a text is written."""
         text = self.preprocess.text
-        for place, item in enumerate(inputs):
-            if text is not None and "text" in item:
-                count, most = self._length(place, item), text.max_seq_len
-                if count > most:
-                    raise DataError(
-                        f"input {place}, text: {count} tokens, its ends included, and the model reads at most {most}"
-                    )
         key = np.asarray([int(item.get("seed", 0)) for item in inputs], np.int64)
         arrays = {**self.preprocess.from_request(inputs), "key": key, **self._settings(inputs)}
         if text is not None and "tokens" not in arrays:
             arrays["ends"] = np.asarray([[text.tokenizer.special.bos, text.tokenizer.special.eos]] * len(inputs))
         return arrays
-
-    def _length(self, place: int, item: Input) -> int:
-        """How many tokens an input has."""
-        assert self.preprocess.text is not None
-        try:
-            return self.preprocess.text.length(self.preprocess.text.request(item["text"], num_images(item)))
-        except DataError as error:
-            raise DataError(f"input {place}, text: {error}") from error
 
     def _readable(self, prediction: Prediction) -> Prediction:
         """With what its tokens say."""

@@ -57,16 +57,24 @@ class ChatInput:
 
     def encode(self, conversations: Sequence[str]) -> dict[str, NDArray[Any]]:
         """`tokens` int64, `attention_mask` and `answer_mask` bool, (B, T). One too long loses its end."""
+        return self.decode(conversations)[0]
+
+    def decode(self, conversations: Sequence[str]) -> tuple[dict[str, NDArray[Any]], dict[int, str]]:
+        """The same of the data's conversations, and why some of them, by their places, can't be learnt from."""
         pad = self.tokenizer.special.pad
         tokens = np.full((len(conversations), self.max_seq_len), pad, np.int64)
         answers = np.zeros(tokens.shape, np.bool_)
         lengths = np.empty((len(conversations), 1), np.int64)
+        reasons: dict[int, str] = {}
         for place, conversation in enumerate(conversations):
             ids, said = self._encoded(json.loads(conversation))
             count = min(len(ids), self.max_seq_len)
             tokens[place, :count], answers[place, :count] = ids[:count], said[:count]
             lengths[place] = count
-        return {"tokens": tokens, "attention_mask": np.arange(self.max_seq_len) < lengths, "answer_mask": answers}
+            if lost := _lost(ids, said, count):
+                reasons[place] = lost
+        keep = np.arange(self.max_seq_len) < lengths
+        return {"tokens": tokens, "attention_mask": keep, "answer_mask": answers}, reasons
 
     def length(self, conversation: str) -> int:
         """How many tokens one has."""
@@ -113,6 +121,18 @@ class ChatInput:
             "column": self.column,
             "chat": {"target": self.target, "image_tokens": self.image_tokens},
         }
+
+
+def _lost(ids: Sequence[int], said: Sequence[bool], count: int) -> str:
+    """What of a conversation is missing of which the first `count` tokens are read; nothing, when it can be learnt
+    from. Without its answers it would count as answered right, and without all of an image it couldn't be shown.
+    """
+    if IMAGE_ID not in ids[count:] and any(said[:count]):
+        return ""
+    if len(ids) == count:
+        return "the assistant says nothing in the conversation"
+    what = "an image" if IMAGE_ID in ids[count:] else "every answer"
+    return f"{what} is beyond the first {count} of the conversation's {len(ids)} tokens; see data.text.max_seq_len"
 
 
 def _check_places(conversations: Sequence[str], images: Sequence[Any], uris: Sequence[str] | None) -> None:

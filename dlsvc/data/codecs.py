@@ -8,7 +8,8 @@ import io
 import math
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ Pixels = NDArray[np.uint8]
 Samples = NDArray[np.float32]
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+MASK_FORMATS = ("PNG", "GIF", "BMP")
 MAX_MEGAPIXELS = 25
 AUDIO_FORMATS = ("WAV", "FLAC", "OGG")
 # An hour of stereo at 16 kHz: 0.5 GB as float32.
@@ -90,21 +92,30 @@ def decode_image(data: bytes, channels: int, size: int | None = None) -> Pixels:
     damaged or cut off anywhere, also where a decoder would go on and fill the rest with grey.
     """
     _check_readable(data)
+    with opened(data, "image", FORMATS) as image:
+        whole = _jpeg(data, image) if image.format in ("JPEG", "MPO") else image
+        return _pixels(flatten(ImageOps.exif_transpose(whole), channels), size)
+
+
+@contextmanager
+def opened(data: bytes, what: str, formats: tuple[str, ...]) -> Iterator[Image.Image]:
+    """An image of one of the formats, for as long as it is decoded: whatever is wrong with it meanwhile is raised as
+    Undecodable with the reason, in which it is called `what`.
+    """
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=formats) as image:
             _check_size(image.size)
             _check_whole(data)
-            whole = _jpeg(data, image) if image.format in ("JPEG", "MPO") else image
-            return _pixels(flatten(ImageOps.exif_transpose(whole), channels), size)
+            yield image
     except Undecodable:
         raise
     except _BOMB as error:
         raise Undecodable(f"more than {MAX_MEGAPIXELS} megapixels") from error
     except UnidentifiedImageError as error:
         _check_whole(data)
-        raise Undecodable(f"not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image") from error
+        raise Undecodable(f"not a {', '.join(formats[:-1])} or {formats[-1]} image") from error
     except (*_DAMAGED, struct.error, zlib.error) as error:
-        raise Undecodable(f"damaged image: {error}") from error
+        raise Undecodable(f"damaged {what}: {error}") from error
 
 
 def _check_whole(data: bytes) -> None:
@@ -159,19 +170,10 @@ def decode_mask(data: bytes | Pixels, size: int) -> Pixels:
     if isinstance(data, np.ndarray):
         return _sized_mask(Image.fromarray(np.ascontiguousarray(data)), size)
     _check_readable(data)
-    try:
-        with Image.open(io.BytesIO(data), formats=("PNG", "GIF", "BMP")) as image:
-            _check_size(image.size)
-            _check_whole(data)
-            if image.mode not in ("1", "L", "P"):
-                raise Undecodable(f"a mask must have one number of 8 bits a pixel, not {image.mode}")
-            return _sized_mask(image, size)
-    except Undecodable:
-        raise
-    except _BOMB as error:
-        raise Undecodable(f"more than {MAX_MEGAPIXELS} megapixels") from error
-    except (*_DAMAGED, struct.error, zlib.error) as error:
-        raise Undecodable(f"damaged mask: {error}") from error
+    with opened(data, "mask", MASK_FORMATS) as image:
+        if image.mode not in ("1", "L", "P"):
+            raise Undecodable(f"a mask must have one number of 8 bits a pixel, not {image.mode}")
+        return _sized_mask(image, size)
 
 
 def _sized_mask(image: Image.Image, size: int) -> Pixels:
@@ -220,7 +222,9 @@ def decode_audio(data: bytes, sample_rate: int, num_samples: int, *, from_start:
             return _fitted(wave.mean(axis=1), file.samplerate, sample_rate, num_samples, from_start)
     except (soundfile.LibsndfileError, *_DAMAGED) as error:
         kinds = ", ".join(AUDIO_FORMATS)
-        raise Undecodable(f"damaged, or not a {kinds} sound: {error}") from error
+        # The library's own text names an address in memory, and a reason must be the same wherever it is found.
+        reason = getattr(error, "error_string", error)
+        raise Undecodable(f"damaged, or not a {kinds} sound: {reason}") from error
 
 
 def _check_sound(data: bytes, kind: str, frames: int, channels: int) -> None:

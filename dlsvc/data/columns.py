@@ -109,17 +109,27 @@ class ColumnReader:
             return unreadable(f"can't read the {field} file {value!r}: {reason(error)}")
 
     def _series(self, column: Any, first_row: int) -> NDArray[np.float32]:
-        """Lists (T) or (T, C), all of one shape, as (B, T, C)."""
+        """Lists (T) or (T, C), all of one shape, as (B, T, C). What is missing, a number or a whole row, is NaN, which
+        makes a bad sample.
+        """
         rows = column.to_pylist()
-        shape = np.shape(rows[0]) if rows else (0, 0)
+        whole = next((place for place, row in enumerate(rows) if row is not None), None)
+        shape = (0, 0) if whole is None else self._series_shape(rows[whole], first_row + whole)
         found = np.empty((len(rows), *shape), np.float32)
         for place, row in enumerate(rows):
             try:
-                found[place] = row
-            except (TypeError, ValueError) as error:
-                message = f"not numbers of shape {shape} (steps, channels), as in row {first_row + 1}"
+                with np.errstate(over="ignore"):  # what float32 can't hold isn't finite, and found when it is decoded
+                    found[place] = np.nan if row is None else row
+            except (TypeError, ValueError, OverflowError) as error:
+                message = f"not numbers of shape {shape} (steps, channels), as in row {first_row + (whole or 0) + 1}"
                 raise self._wrong(first_row + place, self.named["series"], message) from error
         return found if found.ndim == 3 else found[..., None]
+
+    def _series_shape(self, row: Any, number: int) -> tuple[int, ...]:
+        try:
+            return np.shape(row)
+        except ValueError as error:
+            raise self._wrong(number, self.named["series"], "its steps don't all have as many numbers") from error
 
     def _labels(self, column: Any, first_row: int) -> NDArray[np.int64]:
         values = label_names(column)

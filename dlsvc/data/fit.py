@@ -14,6 +14,7 @@ from dlsvc.data.audio_input import fit_audio
 from dlsvc.data.chat_input import ChatInput, said_in
 from dlsvc.data.image_input import ImageInput
 from dlsvc.data.preprocess import FeatureInput, Preprocess, prompt_of
+from dlsvc.data.progress import Say
 from dlsvc.data.series_input import fit_series
 from dlsvc.data.source import Source
 from dlsvc.data.table import Table, chunks
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 _CHUNK = 8192
 # Augmented texts that a vocabulary is fitted on, beside the texts themselves: about so many, and every text once.
 _VERSIONS = 20_000
+# Texts whose length is asked, and the length of one in which nothing stands but what begins and ends it.
+_LOOKED_AT, _ENDS = 1024, 2
 
 
 def build_preprocess(data: DataSpec, source: Source, pipeline: Pipeline | None = None) -> Preprocess:
@@ -118,6 +121,26 @@ def _target(asked: TextSpec, text: TextInput | ChatInput, table: Table) -> TextI
         return None
     _has_column(asked.target, "data.text.target", table)
     return TextInput(text.tokenizer, asked.target_len or asked.max_seq_len, asked.target)
+
+
+def check_texts(preprocess: Preprocess, table: Table, say: Say) -> None:
+    """Says how many of up to 1,024 texts, evenly spread, are longer than the model reads: they lose their end. Raises
+    DataError when none of the split has anything in it.
+    """
+    rows = table.rows(np.unique(np.linspace(0, len(table) - 1, min(len(table), _LOOKED_AT)).astype(np.int64)))
+    parts = {"max_seq_len": preprocess.text, "target_len": preprocess.target}
+    for field, part in parts.items():
+        if part is None or preprocess.prompt is not None:
+            continue
+        lengths = [part.length(text) for text in part.of_rows(rows)]
+        if max(lengths) <= _ENDS and len(lengths) == len(table):
+            raise DataError(f"the {part.column} column: none of its texts has a token to learn from")
+        cut = sum(length > part.max_seq_len for length in lengths)
+        if cut:
+            say(
+                f"{part.column}: {cut:,} of {len(lengths):,} texts have more than data.text.{field} = "
+                f"{part.max_seq_len} tokens, their ends included, and what is beyond is not read"
+            )
 
 
 def _has_column(name: str, field: str, table: Table) -> None:

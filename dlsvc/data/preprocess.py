@@ -31,6 +31,9 @@ from dlsvc.errors import DataError
 Arrays = dict[str, NDArray[Any]]
 Samples = dict[str, Any]
 
+# A request's texts: what is to be read, and what a picture is not to be of.
+_READ_WHOLE = ("text", "negative")
+_CURE = "; with truncate its beginning is read"
 # What a request may hold.
 INPUTS = ("image", "video", "features", "series", "audio", "text")
 
@@ -92,7 +95,7 @@ class Preprocess:
 
     def decode(self, rows: Mapping[str, Any]) -> tuple[Samples, list[BadRow]]:
         """Rows of a table as samples, and those that can't be decoded, whose places hold zeros. Augmentations work on
-        samples: images uint8, texts as lists of str, sounds as float32.
+        samples: images uint8, texts as lists of str, sounds as float32. Conversations are tokens already.
         """
         arrays: Samples = {}
         bad: list[BadRow] = []
@@ -101,7 +104,8 @@ class Preprocess:
         if self.features is not None:
             arrays["features"] = _column(rows, "features")
         if self.text is not None:
-            arrays["text"] = self.prompts(_column(rows, "label")) if self.prompt else self.text.of_rows(rows)
+            said, lost = self._said(self.text, rows)
+            arrays, bad = arrays | said, [*bad, *lost]
         if self.target is not None:
             arrays["target_text"] = self.target.of_rows(rows)
         if self.audio is not None:
@@ -181,6 +185,27 @@ class Preprocess:
             arrays["series"] = np.stack(_each(inputs, "series", self.series.decode))
         return self.finish(arrays)
 
+    def check_lengths(self, inputs: Sequence[Mapping[str, Any]], *, may_cut: bool = True) -> None:
+        """Raises DataError for a text that would lose its end, unless its input asks for that by a true `truncate`, and
+        it may be cut.
+        """
+        for place, item in enumerate(inputs):
+            if self.text is None or (may_cut and item.get("truncate", False)):
+                continue
+            for name in _READ_WHOLE:
+                if name in item:
+                    self._check_length(item, name, f"input {place}, {name}", _CURE if may_cut else "")
+
+    def _check_length(self, item: Mapping[str, Any], name: str, where: str, cure: str) -> None:
+        assert self.text is not None
+        try:
+            count = self.text.length(self.text.request(item[name], num_images(item)))
+        except DataError as error:
+            raise DataError(f"{where}: {error}") from error
+        if count > self.text.max_seq_len:
+            most = self.text.max_seq_len
+            raise DataError(f"{where}: {count} tokens, its ends included, and the model reads at most {most}{cure}")
+
     def _asked(self, inputs: Sequence[Mapping[str, Any]]) -> list[str]:
         names = [name for name in self.reads if name in inputs[0]]
         for index, item in enumerate(inputs):
@@ -231,6 +256,12 @@ class Preprocess:
                 return whole, []
         found = np.zeros((len(images), *self.image.shape), np.uint8)
         return found, _decode_into(found, images, uris, self.image.decode)
+
+    def _said(self, text: TextInput | ChatInput, rows: Mapping[str, Any]) -> tuple[Samples, list[BadRow]]:
+        if isinstance(text, ChatInput):
+            tokens, reasons = text.decode(text.of_rows(rows))
+            return tokens, _bad_rows(reasons, rows.get("uri"))
+        return {"text": self.prompts(_column(rows, "label")) if self.prompt else text.of_rows(rows)}, []
 
     def _masks(self, masks: Any, uris: Sequence[str] | None) -> tuple[Pixels, list[BadRow]]:
         assert self.image is not None
@@ -313,13 +344,17 @@ def _decode_into(
     found: NDArray[Any], column: Any, uris: Sequence[str] | None, decode: Callable[[Any], NDArray[Any]]
 ) -> list[BadRow]:
     """Fill an array with a column's decoded values; what can't be decoded keeps its zeros."""
-    bad = []
+    reasons: dict[int, str] = {}
     for position, value in enumerate(column):
         try:
             found[position] = decode(value)
         except Undecodable as error:
-            bad.append(BadRow(position, uris[position] if uris else "", str(error)))
-    return bad
+            reasons[position] = str(error)
+    return _bad_rows(reasons, uris)
+
+
+def _bad_rows(reasons: Mapping[int, str], uris: Sequence[str] | None) -> list[BadRow]:
+    return [BadRow(position, uris[position] if uris else "", reason) for position, reason in reasons.items()]
 
 
 def _unencoded(encoded: NDArray[np.float32], uris: Sequence[str] | None) -> list[BadRow]:

@@ -36,8 +36,9 @@ class SeriesInput:
         that is missing or not finite, which no filling-in could make a measurement.
         """
         try:
-            numbers = np.asarray(values, np.float32)
-        except (TypeError, ValueError) as error:
+            with np.errstate(over="ignore"):  # what float32 can't hold is found below
+                numbers = np.asarray(values, np.float32)
+        except (TypeError, ValueError, OverflowError) as error:
             raise Undecodable(f"not a list of steps, each a list of {len(self.names)} numbers: {error}") from error
         if numbers.ndim == 1 and len(self.names) == 1:
             numbers = numbers[:, None]

@@ -5,7 +5,7 @@ B films of T frames, H x W pixels, C channels.
 
 from __future__ import annotations
 
-import io
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,15 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dlsvc.data.codecs import Pixels, Undecodable, decode_image, flatten, resize_pixels
+from dlsvc.data.codecs import FORMATS, Pixels, Undecodable, decode_image, flatten, opened, resize_pixels
 from dlsvc.data.source import Source
 from dlsvc.errors import DataError
 
 if TYPE_CHECKING:
     from dlsvc.spec.data_sections import VideoSpec
 
-# An animation longer than this is no clip.
+# An animation longer than this is no clip. Of one with larger frames, fewer are read: to come to a frame, all before it
+# are decoded.
 MAX_FRAMES = 10_000
+MAX_FILM_MEGAPIXELS = 1000
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,29 @@ class VideoInput:
         """(T, size, size, channels) uint8 of an animation (GIF, WEBP, APNG), of an image of square frames one below
         the other, or of such an array. A film of one frame stands still. Raises Undecodable.
         """
-        frames = _stacked(film) if isinstance(film, np.ndarray) else _frames(film, self.channels)
+        if isinstance(film, np.ndarray):
+            return self._still(film)
+        first = decode_image(film, self.channels)  # also refuses what is damaged, too large or no image
+        with opened(film, "film", FORMATS) as image:
+            count = getattr(image, "n_frames", 1)
+            if count == 1:
+                return self._still(first)
+            _check_count(count, image.size)
+            return self._sized(_frame(image, place, self.channels) for place in self._places(count))
+
+    def _still(self, picture: Pixels) -> Pixels:
+        frames = _stacked(picture)
         if not len(frames):
             raise Undecodable("the film has no frames")
-        places = np.linspace(0, len(frames) - 1, self.frames).round().astype(int)
-        return np.stack([resize_pixels(frames[place], self.channels, self.size) for place in places])
+        return self._sized(frames[place] for place in self._places(len(frames)))
+
+    def _places(self, count: int) -> list[int]:
+        """Which of so many frames the model sees."""
+        chosen: list[int] = np.linspace(0, count - 1, self.frames).round().astype(int).tolist()
+        return chosen
+
+    def _sized(self, frames: Iterable[Pixels]) -> Pixels:
+        return np.stack([resize_pixels(frame, self.channels, self.size) for frame in frames])
 
     def normalise(self, films: Pixels) -> NDArray[np.float32]:
         """(B, T, H, W, C) -> (B, C, T, H, W) float32, contiguous."""
@@ -77,15 +97,16 @@ def _stacked(film: Pixels) -> Pixels:
     return film.reshape(height // width, width, *film.shape[1:])
 
 
-def _frames(film: bytes, channels: int) -> Pixels:
-    first = decode_image(film, channels)  # also refuses what is damaged, too large or no image
-    with Image.open(io.BytesIO(film)) as image:
-        count = getattr(image, "n_frames", 1)
-        if count == 1:
-            return _stacked(first)
-        if count > MAX_FRAMES:
-            raise Undecodable(f"{count} frames, more than the {MAX_FRAMES} allowed")
-        return np.stack([_frame(image, place, channels) for place in range(count)])
+def _check_count(count: int, size: tuple[int, int]) -> None:
+    width, height = size
+    if count > MAX_FRAMES:
+        raise Undecodable(f"{count} frames, more than the {MAX_FRAMES} allowed")
+    megapixels = count * width * height / 1e6
+    if megapixels > MAX_FILM_MEGAPIXELS:
+        raise Undecodable(
+            f"{count} frames of {width} x {height} are {megapixels:,.0f} megapixels, more than the "
+            f"{MAX_FILM_MEGAPIXELS:,} allowed"
+        )
 
 
 def _frame(image: Image.Image, place: int, channels: int) -> Pixels:

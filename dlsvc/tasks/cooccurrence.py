@@ -12,6 +12,10 @@ from torch import Tensor
 from dlsvc.errors import UsageError
 from dlsvc.registry import register_task
 from dlsvc.tasks.base import Batch, Losses, Metrics, Modules, Prediction, Report, Task, dummy_samples
+from dlsvc.tasks.word_embedding import SPECIAL
+
+# Neither a logarithm nor a mean is of less.
+_LEAST = 1e-6
 
 
 @register_task(
@@ -32,7 +36,7 @@ class CoOccurrence(Task):
 
     def losses(self, modules: Modules, batch: Batch, phase: str) -> tuple[Losses, Report]:
         errors, weights = self._errors(modules, batch)
-        rmse = ((errors * weights).sum() / weights.sum()).sqrt()
+        rmse = ((errors * weights).sum() / weights.sum().clamp(min=_LEAST)).sqrt()
         return {"weighted": (errors * weights).mean()}, {"log_count_rmse": rmse.detach()}
 
     def measure(self, modules: Modules, batch: Batch, metrics: Metrics) -> None:
@@ -42,7 +46,7 @@ class CoOccurrence(Task):
     def compute(self, metrics: Metrics) -> dict[str, float]:
         sums = metrics.sums
         return {
-            "log_count_rmse": math.sqrt(float(sums["error"] / sums["weight"])),
+            "log_count_rmse": math.sqrt(float(sums["error"]) / max(float(sums["weight"]), _LEAST)),
             "weighted_loss": float(sums["error"] / sums["count"]),
         }
 
@@ -64,9 +68,10 @@ class CoOccurrence(Task):
         return {"tokens": tokens, "attention_mask": keep, "features": counts, **dummy_samples(num_samples)}
 
     def _errors(self, modules: Modules, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The squared error of each pair's log count, and its weight, (B,) each."""
+        """The squared error of each pair's log count, and its weight, (B,) each: none of what isn't two known words."""
         if batch["tokens"].shape[1] < 4:
             raise UsageError("co-occurrence reads two words between a begin and an end; set data.text.max_seq_len to 4")
-        count = batch["features"][:, 0].clamp(min=1e-6)
+        count = batch["features"][:, 0].clamp(min=_LEAST)
+        known = (batch["tokens"][:, 1:3] >= SPECIAL).all(1)
         predicted = modules["model"](batch["tokens"][:, 1], batch["tokens"][:, 2]).float()
-        return (predicted - count.log()).square(), (count / self.most).clamp(max=1.0) ** self.power
+        return (predicted - count.log()).square(), (count / self.most).clamp(max=1.0) ** self.power * known

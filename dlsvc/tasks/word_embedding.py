@@ -60,7 +60,8 @@ class WordEmbedding(Task):
 
     def losses(self, modules: Modules, batch: Batch, phase: str) -> tuple[Losses, Report]:
         losses, right = self._pairs(modules, batch)
-        return {"pairs": losses.sum() / max(1, len(losses))}, {"pair_accuracy": right.float().mean()}
+        count = max(1, len(losses))  # texts of one known word have no pairs
+        return {"pairs": losses.sum() / count}, {"pair_accuracy": right.float().sum() / count}
 
     def measure(self, modules: Modules, batch: Batch, metrics: Metrics) -> None:
         losses, right = self._pairs(modules, batch)

@@ -15,7 +15,7 @@ from dlsvc.data.catalog import trained_weights
 from dlsvc.data.convert import pull
 from dlsvc.data.encoded import EncodedTable
 from dlsvc.data.feed_resident import Round, resident_feed
-from dlsvc.data.fit import build_preprocess
+from dlsvc.data.fit import build_preprocess, check_texts
 from dlsvc.data.order import Order, Shuffled, Windowed
 from dlsvc.data.preprocess import Preprocess
 from dlsvc.data.progress import Say, silent
@@ -59,6 +59,7 @@ def prepare_job(spec: TrainSpec, run: Run, home: Path, say: Say = silent) -> Job
         raise DataError(f"data.source {spec.data.source!r} has no training samples")
     pipeline = Pipeline(tuple(augmentations_of(spec.data.augment, home)))
     preprocess = build_preprocess(_with_vocabulary(spec.data, home, say), source, pipeline)
+    check_texts(preprocess, table, say)
     return Job(
         spec=spec,
         identity=identity(spec),

@@ -8,10 +8,12 @@ into JSON or a PNG. Nothing here knows HTTP, so that `dlsvc predict` gives the s
     classification       an image, or rows of features    top_k                                 [{label, score}]
     audio-classification a sound                          top_k                                 [{label, score}]
     text-classification  texts                            top_k                                 [[{label, score}]]
+    masked-language-     texts, or of each one with a     truncate                              embeddings;
+    modeling             mask its likeliest words                                               [{score, sequence}]
+    word-embedding       texts (also for co-occurrence)   truncate                              embeddings
     contrastive          an image                         candidate_labels, hypothesis_template [{label, score}]
                          texts, or an image as raw bytes                                        embeddings
     embedding            an image, or rows of features                                          embeddings
-    word-embedding       texts (also for co-occurrence)                                         embeddings
     reconstruction       an image; or none                none; or seed                         PNG
     adversarial          none                             seed                                  PNG
     super-resolution     an image (also for adversarial-super-resolution)                       PNG
@@ -28,6 +30,9 @@ into JSON or a PNG. Nothing here knows HTTP, so that `dlsvc predict` gives the s
 
 `inputs` of a request with a seed is a prompt to the client's methods. Models that learnt classes read it as the name of
 one, and latent-denoising as the text of what to make; to the others it may be anything.
+
+A text longer than the model reads is an error. Where nothing is written after it, `truncate: true` has its beginning
+read, as in training. Of a text without known words the vector is that of nothing: zero, of word-embedding.
 """
 
 from __future__ import annotations
@@ -324,7 +329,6 @@ _PLURALS = {"image": "images", "audio": "sounds", "video": "films"}
 _ONLY: Mapping[str, Any] = {
     "function_to_apply": "softmax",
     "normalize": True,
-    "truncate": True,
     "subtask": "semantic",
     "stream": False,
 }
@@ -337,13 +341,12 @@ _MAKING = ("seed", "num_inference_steps", "guidance_scale")
 _GENERATION = _Dialect(
     read_seed, _write_image, ("seed", "prompt"), None, 'JSON, such as {"inputs": "", "parameters": {"seed": 0}}'
 )
+_WORDS = _Dialect(read_sentences, _write_embedding, ("truncate",), None, _JSON_TEXT)
 
 _DIALECTS: Mapping[str, _Dialect] = {
     "classification": _Dialect(read_classification, _write_classification, ("top_k",)),
     "audio-classification": _Dialect(read_sounds, _write_classification, ("top_k",), "audio", "a sound's bytes"),
-    "text-classification": _Dialect(
-        read_texts, _write_classification, ("top_k",), None, 'JSON, such as {"inputs": "a text"}'
-    ),
+    "text-classification": _Dialect(read_texts, _write_classification, ("top_k", "truncate"), None, _JSON_TEXT),
     "video-classification": _Dialect(read_films, _write_classification, ("top_k",), "video", "a film's bytes"),
     "series-classification": _Dialect(
         read_series, _write_classification, ("top_k",), None, 'JSON, such as {"inputs": [[0.1, 0.2], [0.3, 0.4]]}'
@@ -352,13 +355,13 @@ _DIALECTS: Mapping[str, _Dialect] = {
     "conversation": _Dialect(read_question, _write_answer, _ASKING, None, _QUESTION),
     "bootstrapped": _Dialect(read_bootstrapped, _write_bootstrapped, ("num_beams", "length_penalty")),
     "captioning": _Dialect(read_captioning, _write_continuation, ("num_beams", "length_penalty")),
-    "masked-language-modeling": _Dialect(read_sentences, _write_masked, (), None, _JSON_TEXT),
+    "masked-language-modeling": _Dialect(read_sentences, _write_masked, ("truncate",), None, _JSON_TEXT),
+    "word-embedding": _WORDS,
+    "co-occurrence": _WORDS,
     "translation": _Dialect(
         read_translation, _write_translation, ("num_beams", "length_penalty", "src_lang", "tgt_lang"), None, _JSON_TEXT
     ),
     "embedding": _Dialect(read_classification, _write_embedding, ()),
-    "word-embedding": _Dialect(read_sentences, _write_embedding, (), None, _JSON_TEXT),
-    "co-occurrence": _Dialect(read_sentences, _write_embedding, (), None, _JSON_TEXT),
     "reconstruction": _Dialect(read_reconstruction, _write_image, ("seed", "prompt")),
     "autoencoding": _Dialect(read_reconstruction, _write_image, ("prompt",)),
     "adversarial": _GENERATION,
@@ -368,10 +371,12 @@ _DIALECTS: Mapping[str, _Dialect] = {
         read_class, _write_image, ("prompt", *_MAKING), None, 'JSON, such as {"inputs": "", "parameters": {"seed": 0}}'
     ),
     "latent-denoising": _Dialect(
-        read_prompt, _write_image, ("prompt", "negative_prompt", "strength", "mask_image", *_MAKING)
+        read_prompt, _write_image, ("prompt", "negative_prompt", "strength", "mask_image", "truncate", *_MAKING)
     ),
     "segmentation": _Dialect(read_segmentation, _write_segmentation, ("threshold",)),
-    "contrastive": _Dialect(read_contrastive, _write_contrastive, ("candidate_labels", "hypothesis_template")),
+    "contrastive": _Dialect(
+        read_contrastive, _write_contrastive, ("candidate_labels", "hypothesis_template", "truncate")
+    ),
 }
 
 

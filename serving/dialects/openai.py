@@ -12,8 +12,8 @@ body into typed inputs, `vector_key` says where a model's predictions hold the v
     dimensions       refused: a model's vectors have one length
     user             anybody's name, which changes nothing
 
-A text that is longer than the model reads is cut, or refused where the model also writes, as everywhere; `usage` counts
-the tokens that were read, those that begin and end a text included. Errors of this route are
+A text that is longer than the model reads is cut, or refused where the model also writes; `usage` counts the tokens
+that were read, those that begin and end a text included. Errors of this route are
 `{"error": {"message", "type", "param", "code"}}`.
 """
 
@@ -86,7 +86,7 @@ def parse(body: bytes) -> Request:
     model = given["model"]
     if not isinstance(model, str):
         raise WrongField("model", f'"model" must be a text, not {kind_of(model)}')
-    return Request(model, [{"text": text} for text in _texts(given["input"])], format_ == "base64")
+    return Request(model, [{"text": text, "truncate": True} for text in _texts(given["input"])], format_ == "base64")
 
 
 def vector_key(name: str, task: str, reads: Sequence[str]) -> str:

@@ -122,16 +122,24 @@ def read_translation(inputs: Any, parameters: Mapping[str, Any]) -> Read:
 
 def read_sentences(inputs: Any, parameters: Mapping[str, Any]) -> Read:
     """A text or several, each perhaps with a word that is hidden."""
+    cut = read_truncate(parameters)
     several = inputs if isinstance(inputs, list) else [inputs]
-    found: list[Input] = [{"text": read_text(text, f"input {place}")} for place, text in enumerate(several)]
+    found: list[Input] = [{"text": read_text(text, f"input {place}"), **cut} for place, text in enumerate(several)]
     return found, not isinstance(inputs, list)
 
 
 def read_texts(inputs: Any, parameters: Mapping[str, Any]) -> Read:
     """A text or several. The client expects a list of answers even to one."""
     read_integer(parameters, "top_k", DEFAULT_TOP_K, 1)
-    several = inputs if isinstance(inputs, list) else [inputs]
-    return [{"text": read_text(text, f"input {place}")} for place, text in enumerate(several)], False
+    return read_sentences(inputs, parameters)[0], False
+
+
+def read_truncate(parameters: Mapping[str, Any]) -> Input:
+    """Whether of a text that is too long the beginning is to be read."""
+    value = parameters.get("truncate", False)
+    if not isinstance(value, bool):
+        raise UsageError(f'"truncate" must be true or false, not {kind_of(value)}')
+    return {"truncate": True} if value else {}
 
 
 def read_reconstruction(inputs: Any, parameters: Mapping[str, Any]) -> Read:
@@ -154,6 +162,7 @@ def read_prompt(inputs: Any, parameters: Mapping[str, Any]) -> Read:
         found = {**read_image(inputs), "text": read_text(parameters.get("prompt", ""), '"prompt"')}
     else:
         found = {"text": read_text(inputs, '"inputs"')}
+    found |= read_truncate(parameters)
     if "negative_prompt" in parameters:
         found["negative"] = read_text(parameters["negative_prompt"], '"negative_prompt"')
     if "mask_image" in parameters:
@@ -202,15 +211,16 @@ def read_beam(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 def read_contrastive(inputs: Any, parameters: Mapping[str, Any]) -> Read:
     """Texts to embed, or an image with labels to choose from."""
+    cut = read_truncate(parameters)
     if "candidate_labels" in parameters:
-        return [read_image(inputs), *({"text": text} for text in label_texts(parameters))], True
+        return [read_image(inputs), *({"text": text, **cut} for text in label_texts(parameters))], True
     if isinstance(inputs, str):
-        return [{"text": read_text(inputs, '"inputs"')}], True
+        return [{"text": read_text(inputs, '"inputs"'), **cut}], True
     if not isinstance(inputs, list):
         raise UsageError(
             f'"inputs" must be a text or a list of texts, not {kind_of(inputs)}; send an image as raw bytes'
         )
-    return [{"text": read_text(text, f"input {place}")} for place, text in enumerate(inputs)], False
+    return [{"text": read_text(text, f"input {place}"), **cut} for place, text in enumerate(inputs)], False
 
 
 def label_texts(parameters: Mapping[str, Any]) -> list[str]:

@@ -25,6 +25,7 @@ from serving.predictor import served
 from serving.run import server
 from tests.serving.client import Client, free_port
 from tests.store.ast_directory import write_ast
+from tests.train.tiny_systems import TINY
 from tests.train.trials import SYSTEMS, spec_of
 
 _SPECS: dict[str, dict[str, Any]] = {
@@ -184,19 +185,20 @@ _SPECS: dict[str, dict[str, Any]] = {
             "text": {"vocab_size": 64, "max_seq_len": 8},
         },
     },
+    "words": {
+        "model": {"name": "word2vec", "args": {"vocab_size": 300, "d_model": 8, "max_seq_len": 16}},
+        "data": {
+            "source": "wordnet",
+            "limit": 200,
+            "text": {"tokenizer": "word", "vocab_size": 300, "max_seq_len": 16},
+        },
+    },
     "glosses": {
         "model": {"name": "text_classifier", "args": {"d_model": 16, "num_layers": 1, "num_classes": 4}},
         "data": {"source": "wordnet", "limit": 400, "text": {"tokenizer": "word"}},
     },
 }
 MODELS = ("lenet5", "vae", "gan", "clip", "minilm", "heard", *_SPECS)
-# Published when a test asks, and not served.
-_MORE: dict[str, dict[str, Any]] = {
-    "words": {
-        "model": {"name": "word2vec", "args": {"vocab_size": 300, "d_model": 8}},
-        "data": {"source": "wordnet", "limit": 200, "text": {"vocab_size": 300, "max_seq_len": 16}},
-    }
-}
 
 
 @pytest.fixture(scope="session")
@@ -233,7 +235,9 @@ def pixels() -> np.ndarray:
 
 
 def publish(name: str, home: Path) -> str:
-    """A model of the trials' spec, or of one here, with random weights; MiniLM with its own; and AST's directory."""
+    """A version of `test-NAME`, with dashes: a model of the trials' spec, or of one here, with random weights; MiniLM
+    with its own; and AST's directory.
+    """
     if name == "minilm":
         return import_trained(ModelStore(home), entry(name), home, f"test-{name}")
     if name == "heard":
@@ -252,13 +256,13 @@ def publish(name: str, home: Path) -> str:
         METRICS: {},
         LINEAGE: {"run": name, "weights_sha256": name, "identity": name},
     }
-    return ModelStore(home).publish(f"test-{name}", model.state_dict(), documents)
+    return ModelStore(home).publish(f"test-{name.replace('_', '-')}", model.state_dict(), documents)
 
 
 def _spec(name: str) -> TrainSpec:
-    if name in SYSTEMS:
+    if name in SYSTEMS or name in TINY:
         return complete(spec_of(name))
-    found = parse({"kind": "train", "name": name, "budget": {"steps": 1}, **(_SPECS | _MORE)[name]})
+    found = parse({"kind": "train", "name": name, "budget": {"steps": 1}, **_SPECS[name]})
     assert isinstance(found, TrainSpec)
     return complete(found)
 

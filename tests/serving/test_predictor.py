@@ -26,7 +26,10 @@ def _inputs(name: str, count: int) -> list[dict[str, Any]]:
             lambda seed: {"text": "a 3", "image": picture(seed), "strength": 0.4 if seed % 2 else 0.9},
             lambda seed: {"text": "a 3", "image": picture(seed), "mask": picture(seed + 1)},
         ],
-        "clip": [lambda seed: {"image": picture(seed, 3)}, lambda seed: {"text": f"picture {'of a cat ' * seed}"}],
+        "clip": [
+            lambda seed: {"image": picture(seed, 3)},
+            lambda seed: {"text": f"picture {'of a cat ' * seed}", "truncate": True},
+        ],
         "iris": [lambda seed: {"features": random.normal(size=4).tolist()}],
         "speech": [lambda seed: {"audio": chirp(seed)}],
         "film": [lambda seed: {"video": film(seed, 1 + seed % 6)}],
@@ -36,7 +39,10 @@ def _inputs(name: str, count: int) -> list[dict[str, Any]]:
             lambda seed: {"text": "It is", "seed": seed, "temperature": 1.0, "top_p": 0.9, "max_new_tokens": 1 + seed},
         ],
         "french": [lambda seed: {"text": f"open {'the ' * (seed % 4)}file"}, lambda seed: {"text": "", "num_beams": 2}],
-        "hidden": [lambda seed: {"text": f"a {'very ' * seed}large cat"}, lambda seed: {"text": "a <mask> cat"}],
+        "hidden": [
+            lambda seed: {"text": f"a {'very ' * seed}large cat", "truncate": True},
+            lambda seed: {"text": "a <mask> cat"},
+        ],
         "chat": [
             lambda seed: {"text": f"is it {'very ' * (seed % 3)}red?", "image": picture(seed, 3)},
             lambda seed: {"text": "what is it?", "seed": seed, "temperature": 1.0},
@@ -48,13 +54,14 @@ def _inputs(name: str, count: int) -> list[dict[str, Any]]:
             lambda seed: {"text": "an emoji of a cat", "image": picture(seed, 3)},
         ],
         "glosses": [lambda seed: {"text": f"a {'very ' * seed}large cat"}],
+        "words": [lambda seed: {"text": f"a {'very ' * (seed % 4)}large cat"}],
     }
     return [kinds[name][place % len(kinds[name])](place) for place in range(count)]
 
 
 NAMES = (
     *("lenet5", "vae", "gan", "ddpm", "prompted", "clip", "iris", "speech", "glosses"),
-    *("film", "watch", "novel", "french", "hidden", "chat", "captions"),
+    *("film", "watch", "novel", "french", "hidden", "chat", "captions", "words"),
 )
 
 
