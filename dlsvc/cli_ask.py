@@ -10,6 +10,8 @@ import click
 from dlsvc.data.progress import say
 from dlsvc.terminal import answer, blocks, json_option, table
 
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
 
 @click.command()
 @click.argument("reference", metavar="MODEL")
@@ -86,9 +88,12 @@ def _numbers(features: str) -> list[float]:
 @click.argument("reference", metavar="MODEL")
 @click.option("--data", help="Where to look; the data of the model's spec by default.")
 @click.option("--split", default="train", show_default=True, help="Which split of it.")
-@click.option("--image", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="An image file.")
+@click.option("--image", type=_FILE, help="An image file.")
 @click.option("--text", help="A text.")
 @click.option("--features", help="Numbers, such as 5.1,3.5,1.4,0.2.")
+@click.option("--audio", type=_FILE, help="A sound file.")
+@click.option("--video", type=_FILE, help="A film: GIF, WEBP, APNG, or square frames in a PNG.")
+@click.option("--series", type=_FILE, help="A JSON file of steps, each a list of numbers.")
 @click.option("--id", "sample", type=click.IntRange(min=0), help="A sample of the split.")
 @click.option("-k", type=click.IntRange(min=1), default=8, show_default=True, help="How many.")
 @click.option("--metric", type=click.Choice(["cosine", "euclidean", "dot"]), default="cosine", show_default=True)
@@ -98,8 +103,6 @@ def _numbers(features: str) -> list[float]:
 @json_option
 def neighbors(
     reference: str,
-    image: Path | None,
-    text: str | None,
     features: str | None,
     sample: int | None,
     as_json: bool,
@@ -110,7 +113,8 @@ def neighbors(
     from dlsvc.store.home import home
 
     numbers = _numbers(features) if features is not None else None
-    given = {"image": image, "text": text, "features": numbers, "id": sample}
+    given = {name: asked.pop(name) for name in ("image", "text", "audio", "video", "series")}
+    given |= {"features": numbers, "id": sample}
     query = {name: value for name, value in given.items() if value is not None}
     found = find(reference, home(), query=query, say=say, **asked)
     shown = {name: value for name, value in found.items() if name != "neighbors"}

@@ -17,13 +17,13 @@ from dlsvc.data.table import Table
 from dlsvc.data.video_input import VideoInput
 
 _COLUMNS, _ROWS = 10, 6
-_CELL, _CAPTION = 96, 16
+CELL, _CAPTION = 96, 16
 _SAMPLES = 8
 # What a sound is looked at as, where the catalog doesn't say.
 _SAMPLE_RATE, _SECONDS = 8000, 2
 _WINDOW = 256
 # Of a film four frames are looked at.
-_FILM = VideoInput(4, _CELL // 2, 3, (0.0,), (1.0,))
+_FILM = VideoInput(4, CELL // 2, 3, (0.0,), (1.0,))
 
 Pixels = NDArray[np.uint8]
 
@@ -55,16 +55,16 @@ def _decoded(rows: dict[str, Any], source: Source) -> dict[str, Any]:
     """Samples as augmentations take them, of one size."""
     found: dict[str, Any] = {"text": list(rows["text"])} if "text" in rows else {}
     if "image" in rows:
-        channels, size = source.channels or 3, source.image_size or _CELL
+        channels, size = source.channels or 3, source.image_size or CELL
         shown = [[_pixels(one, channels, size) for one in _images(image)] for image in rows["image"]]
         most = max(map(len, shown))
         white = np.full((size, size, channels), 255, np.uint8)
         whole = np.stack([np.stack([*images, *[white] * (most - len(images))]) for images in shown])
         found["image"] = whole if most > 1 else whole[:, 0]
     if "video" in rows:
-        found["video"] = np.stack([_film(film) for film in rows["video"]])
+        found["video"] = np.stack([film_frames(film) for film in rows["video"]])
     if "audio" in rows:
-        found["audio"] = np.stack([_sound(sound) for sound in rows["audio"]])
+        found["audio"] = np.stack([sound_wave(sound) for sound in rows["audio"]])
     return found
 
 
@@ -80,7 +80,7 @@ def _pixels(image: Any, channels: int, size: int) -> Pixels:
         return np.zeros((size, size, channels), np.uint8)
 
 
-def _film(film: Any) -> Pixels:
+def film_frames(film: Any) -> Pixels:
     """(T, H, W, C)"""
     try:
         return _FILM.decode(film)
@@ -88,7 +88,7 @@ def _film(film: Any) -> Pixels:
         return np.zeros(_FILM.shape, np.uint8)
 
 
-def _in_square(images: Pixels) -> Pixels:
+def in_square(images: Pixels) -> Pixels:
     """(H, W, C) as it is; several, such as the frames of a film, (N, H, W, C), as one picture: 2 or 4 in a square."""
     if images.ndim == 3 or len(images) == 1:
         return images.reshape(images.shape[-3:])
@@ -100,7 +100,7 @@ def _in_square(images: Pixels) -> Pixels:
     )
 
 
-def _sound(sound: Any) -> NDArray[np.float32]:
+def sound_wave(sound: Any) -> NDArray[np.float32]:
     try:
         return decode_audio(sound, _SAMPLE_RATE, _SAMPLE_RATE * _SECONDS)
     except Undecodable:
@@ -110,7 +110,7 @@ def _sound(sound: Any) -> NDArray[np.float32]:
 def _strips(versions: Sequence[dict[str, Any]]) -> list[Pixels]:
     """A line of cells a sample: itself, then its versions."""
     captions = ["as it is", *(f"epoch {epoch}" for epoch in range(len(versions) - 1))]
-    for kind, shown in (("image", _in_square), ("video", _in_square), ("audio", spectrogram)):
+    for kind, shown in (("image", in_square), ("video", in_square), ("audio", spectrogram)):
         if kind in versions[0]:
             return [
                 np.concatenate([cell(shown(v[kind][place]), c) for v, c in zip(versions, captions, strict=True)], 1)
@@ -197,10 +197,10 @@ def cell(image: Any, caption: str) -> Pixels:
         pixels, caption = np.zeros((8, 8), np.uint8), "can't be decoded"
     picture = Image.fromarray(np.ascontiguousarray(pixels.squeeze())).convert("RGB")
     # Small pictures are enlarged without smoothing, so that their pixels show.
-    filtering = Image.Resampling.NEAREST if max(picture.size) < _CELL else Image.Resampling.BILINEAR
-    cell = Image.new("RGB", (_CELL + 4, _CELL + 4 + _CAPTION), "white")
-    cell.paste(picture.resize((_CELL, _CELL), filtering), (2, 2))
-    ImageDraw.Draw(cell).text((4, _CELL + 3), _shorten(caption, 15), fill="black")
+    filtering = Image.Resampling.NEAREST if max(picture.size) < CELL else Image.Resampling.BILINEAR
+    cell = Image.new("RGB", (CELL + 4, CELL + 4 + _CAPTION), "white")
+    cell.paste(picture.resize((CELL, CELL), filtering), (2, 2))
+    ImageDraw.Draw(cell).text((4, CELL + 3), shorten(caption, 15), fill="black")
     return np.asarray(cell)
 
 
@@ -209,9 +209,9 @@ def _shown(image: bytes) -> Pixels:
     images = apart(image)
     if len(images) < 2:
         return decode_image(image, 3)
-    return _in_square(np.stack([decode_image(one, 3, _CELL) for one in images]))
+    return in_square(np.stack([decode_image(one, 3, CELL) for one in images]))
 
 
-def _shorten(text: str, length: int) -> str:
+def shorten(text: str, length: int) -> str:
     plain = text.encode("ascii", "replace").decode()
     return plain if len(plain) <= length else plain[: length - 2] + ".."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ import numpy as np
 
 from dlsvc.data.progress import Say, silent
 from dlsvc.data.source import Source, open_source
-from dlsvc.data.table import Table
+from dlsvc.data.table import BYTES_COLUMNS, Table
 from dlsvc.errors import DataError, UsageError
 from dlsvc.neighbors.distance import Ids, Scores, Vectors, knn_accuracy, nearest
 from dlsvc.neighbors.index import Encoder, VectorIndex, index_of
-from dlsvc.neighbors.picture import draw_map, draw_row
+from dlsvc.neighbors.picture import DRAWN, as_picture, draw_map, draw_row
+from dlsvc.store.bundle import Bundle
 from dlsvc.store.models import ModelStore
 
 # A row's columns that say what it is.
@@ -35,14 +37,15 @@ def neighbors(
     accuracy: bool = False,
     say: Say = silent,
 ) -> dict[str, Any]:
-    """The k nearest samples of a split to a query: `image` (a path), `text`, `features`, or `id`, a sample of the
-    split, which is not its own neighbour. Without a query only what `plane` and `accuracy` ask for.
+    """The k nearest samples of a split to a query: `image`, `audio`, `video` or `series` (paths; a series as JSON),
+    `text`, `features`, or `id`, a sample of the split, which is not its own neighbour. Without a query only what
+    `plane` and `accuracy` ask for.
 
     With `grid` the query and its neighbours as PNG there, with `plane` the split on its principal plane; with
     `accuracy` the share of the split that its k nearest others classify right.
     """
     encoder = Encoder(ModelStore(home).open(reference))
-    source = _source(encoder, data, home)
+    source = source_of(encoder.bundle, data, home)
     table = source.table(split)
     index = index_of(encoder, table, home, say)
     found: dict[str, Any] = {
@@ -67,15 +70,15 @@ def neighbors(
     return found
 
 
-def _source(encoder: Encoder, data: str | None, home: Path) -> Source:
+def source_of(bundle: Bundle, data: str | None, home: Path) -> Source:
     from dlsvc.spec.data_sections import DataSpec
     from dlsvc.spec.load import parse
 
     if data is not None:
         return open_source(DataSpec(source=data), home)
-    if encoder.bundle.config["spec"] is None:
-        raise UsageError(f"{encoder.bundle.reference} was imported: say with --data where to look for neighbours")
-    spec: Any = parse(encoder.bundle.config["spec"])
+    if bundle.config["spec"] is None:
+        raise UsageError(f"{bundle.reference} was imported: say with --data where to look for neighbours")
+    spec: Any = parse(bundle.config["spec"])
     return open_source(spec.data, home, seed=spec.seed)
 
 
@@ -88,9 +91,21 @@ def _vector(encoder: Encoder, index: VectorIndex, query: Mapping[str, Any]) -> t
         if place == len(index.ids) or index.ids[place] != query["id"]:
             raise DataError(f"sample {query['id']} is not in the split, or can't be decoded")
         return index.vectors[place : place + 1], np.asarray([place])
-    (name, value) = next(iter(query.items()))
-    given = {name: Path(value).read_bytes() if name == "image" else value}
-    return encoder.vectors(encoder.preprocess.from_request([given])), None
+    asked = [{name: _read(name, value) for name, value in query.items()}]
+    encoder.preprocess.check_lengths(asked, may_cut=False)
+    return encoder.vectors(encoder.preprocess.from_request(asked)), None
+
+
+def _read(name: str, value: Any) -> Any:
+    """What a query says, from the file that it names where it names one."""
+    if name in BYTES_COLUMNS:
+        return Path(value).read_bytes()
+    if name != "series":
+        return value
+    try:
+        return json.loads(Path(value).read_bytes())
+    except ValueError as error:
+        raise DataError(f"{value} is not JSON: {error}") from error
 
 
 def _measured(metric: str, scores: Scores) -> list[dict[str, float]]:
@@ -120,19 +135,20 @@ def _drawn(
     told: Sequence[Mapping[str, Any]],
     grid: Path,
 ) -> str:
-    if "image" not in rows:
-        raise UsageError("--grid draws images, and this data has none")
-    pictures = [*_query_picture(table, query), *rows["image"]]
+    kind = next((kind for kind in DRAWN if kind in rows), None)
+    if kind is None:
+        raise UsageError("--grid draws images, films, sounds, series and texts, and this data has none of them")
+    pictures = [*_query_picture(table, query, kind), *(as_picture(kind, value) for value in rows[kind])]
     near = [row.get("score", row.get("distance")) for row in told]
     captions = ["query"] * (len(pictures) - len(told))
     captions += [f"{value:.3f} {row.get('label', '')}" for value, row in zip(near, told, strict=True)]
     return draw_row(pictures, captions, grid)
 
 
-def _query_picture(table: Table, query: Mapping[str, Any]) -> list[Any]:
+def _query_picture(table: Table, query: Mapping[str, Any], kind: str) -> list[Any]:
     if "id" in query:
-        return list(table.rows(np.asarray([query["id"]], np.int64))["image"])
-    return [Path(query["image"]).read_bytes()] if "image" in query else []
+        return [as_picture(kind, value) for value in table.rows(np.asarray([query["id"]], np.int64))[kind]]
+    return [as_picture(name, _read(name, value)) for name, value in query.items() if name in DRAWN]
 
 
 def _accuracy(index: VectorIndex, k: int, metric: str) -> float:

@@ -2,17 +2,61 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from dlsvc.data.codecs import encode_png
-from dlsvc.data.gallery import Pixels, cell
+from dlsvc.data.gallery import CELL, Pixels, cell, film_frames, in_square, sound_wave, spectrogram
 from dlsvc.neighbors.distance import Ids, Vectors, principal_plane
 
 # Points that a map can show apart.
 _POINTS = 4000
+# What there is something to look at for, in the order of what is shown of a sample that has several.
+DRAWN = ("image", "video", "audio", "series", "text")
+_COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b", "#17becf", "#7f7f7f")
+# Letters of a line and lines of a card, and how many pixels a line is high.
+_LETTERS, _LINES, _HEIGHT = 15, 8, 12
+
+
+def as_picture(kind: str, value: Any) -> Pixels | bytes:
+    """A sample to look at: an image as it is, four frames of a film, a sound's spectrogram, a curve for each channel of
+    a series, between its own least and most, or the words of a text.
+    """
+    if kind == "image":
+        picture: Pixels | bytes = value
+        return picture
+    if kind == "video":
+        return in_square(film_frames(value))
+    if kind == "audio":
+        return spectrogram(sound_wave(value))
+    return _curves(np.asarray(value, np.float64)) if kind == "series" else _card(str(value))
+
+
+def _curves(series: np.ndarray) -> Pixels:
+    """(T, C)"""
+    from PIL import Image, ImageDraw
+
+    canvas = Image.new("RGB", (CELL, CELL), "white")
+    across = np.linspace(2, CELL - 3, len(series))
+    for channel, values in enumerate(series.T):
+        span = max(float(np.ptp(values)), 1e-12)
+        up = CELL - 3 - (values - values.min()) / span * (CELL - 6)
+        points = list(zip(across.tolist(), up.tolist(), strict=True))
+        ImageDraw.Draw(canvas).line(points, fill=_COLOURS[channel % len(_COLOURS)])
+    return np.asarray(canvas)
+
+
+def _card(text: str) -> Pixels:
+    from PIL import Image, ImageDraw
+
+    canvas, plain = Image.new("RGB", (CELL, CELL), "white"), text.encode("ascii", "replace").decode()
+    for place, line in enumerate(textwrap.wrap(plain, _LETTERS)[:_LINES]):
+        ImageDraw.Draw(canvas).text((2, place * _HEIGHT), line, fill="black")
+    return np.asarray(canvas)
 
 
 def draw_row(pictures: Sequence[Pixels | bytes], captions: Sequence[str], path: Path) -> str:

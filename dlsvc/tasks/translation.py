@@ -93,6 +93,13 @@ class Translation(Task):
         written = self._written(modules, batch, model.max_seq_len, beams, penalty)
         return [{"written": row} for row in written.cpu().numpy()]
 
+    def vectors(self, modules: Modules, batch: Batch) -> Tensor:
+        """The mean of what the encoder makes of a text's tokens."""
+        model: Any = modules["model"]
+        weight = batch["attention_mask"][..., None].float()
+        states: Tensor = model.encode(batch["tokens"], batch["attention_mask"]).float()
+        return (states * weight).sum(1) / weight.sum(1)
+
     def samples(self, modules: Modules, batch: Batch) -> list[dict[str, str | np.ndarray]]:
         written = [torch.from_numpy(row["written"]) for row in self.predict(modules, batch)]
         columns = self.read(batch["tokens"]), self.read(torch.stack(written)), self.read(batch["target_tokens"])

@@ -106,7 +106,7 @@ def test_grid_of_what_has_no_pictures(home: Path, tmp_path: Path) -> None:
         "optim": {"lr": 0.05},
     }
     model = train_in_group(spec_of("lenet5", **spec), home, run_name="near-iris", world_size=1)["model"]
-    with pytest.raises(UsageError, match="--grid draws images"):
+    with pytest.raises(UsageError, match="--grid draws images, films"):
         neighbors(model, home, query={"id": 0}, grid=tmp_path / "grid.png")
     found = neighbors(model, home, query={"features": [5.1, 3.5, 1.4, 0.2]}, metric="euclidean", accuracy=True)
     assert {row["label"] for row in found["neighbors"]} == {"setosa"}
