@@ -14,7 +14,7 @@ from dlsvc.train.job import Job
 from dlsvc.train.prepare import open_run, prepare_job, resident, training_table
 from dlsvc.train.worker import work
 from tests.engine.processes import run_group
-from tests.train.tiny_systems import TINY
+from tests.train.tiny_systems import TINY, write_pairs
 
 SYSTEMS: dict[str, dict[str, Any]] = {
     "lenet5": {
@@ -142,6 +142,8 @@ SYSTEMS["blip-queue"] = {
 
 def spec_of(system: str, **changes: Any) -> TrainSpec:
     """The system's small spec; `changes` are `section__field=value` or `section={...}`."""
+    if system == "glove":
+        write_pairs()
     name = system.replace("_", "-")
     body: dict[str, Any] = {
         "kind": "train",
