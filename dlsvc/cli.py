@@ -310,13 +310,16 @@ def tune(spec: str, overrides: tuple[str, ...], address: str | None, as_json: bo
 @click.option("--split", help="Another split than the one of its spec.")
 @click.option("--features", metavar="MODEL", help="Also how near its samples are to the data, in MODEL's vectors.")
 @click.option("--samples", type=click.IntRange(min=8), help="How many samples; 2000 by default, at most the split.")
+@click.option(
+    "--confusion", type=click.Path(path_type=Path), help="Draw which class is taken for which as a PNG there."
+)
 @json_option
-def evaluate(reference: str, split: str | None, features: str | None, samples: int | None, as_json: bool) -> None:
+def evaluate(reference: str, as_json: bool, **asked: Any) -> None:
     """Measure a published model on the data of its spec."""
     from dlsvc.store.home import home
     from dlsvc.train.evaluate import evaluate_bundle
 
-    found = evaluate_bundle(reference, home(), split=split, features=features, samples=samples)
+    found = evaluate_bundle(reference, home(), **asked)
     answer(found, as_json, blocks(found))
 
 

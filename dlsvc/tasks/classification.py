@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dlsvc.errors import UsageError
+from dlsvc.metrics.classification import confusion, macro_f1, top_k
 from dlsvc.registry import register_task
 from dlsvc.tasks.attended import patch_attention
 from dlsvc.tasks.base import (
@@ -30,6 +31,8 @@ from dlsvc.tasks.base import (
 
 # Top-5 accuracy says something from six classes on.
 _TOP = 5
+# Classes of which it is counted which is taken for which: a table of more is mostly zeros, and is kept for each batch.
+_MOST_TABLED = 128
 _NUM_PICTURES = 16
 # Steps of a spectrogram for a model that takes any number.
 _DUMMY_STEPS = 20
@@ -69,15 +72,17 @@ class Classification(Task):
             actual=torch.bincount(label, minlength=num_classes),
             guessed=torch.bincount(guess, minlength=num_classes),
         )
+        if num_classes <= _MOST_TABLED:
+            metrics.add(confusion=confusion(label, guess, num_classes))
         if num_classes > _TOP:
-            metrics.add(top5=(logits.topk(_TOP, dim=1).indices == label[:, None]).any(1).sum())
+            metrics.add(top5=top_k(logits, label, _TOP))
 
     def compute(self, metrics: Metrics) -> dict[str, float]:
         sums, count = metrics.sums, float(metrics.sums["count"])
         found = {
             "accuracy": float(sums["correct"].sum()) / count,
             "loss": float(sums["loss"]) / count,
-            "macro_f1": _macro_f1(sums),
+            "macro_f1": macro_f1(sums["correct"], sums["actual"], sums["guessed"]),
         }
         if "top5" in sums:
             found["top5"] = float(sums["top5"]) / count
@@ -112,12 +117,6 @@ def _logits(modules: Modules, batch: Batch) -> Tensor:
     """(B, num_classes), float32 whatever the precision of the forward pass."""
     logits: Tensor = modules["model"](*model_inputs(batch))
     return logits.float()
-
-
-def _macro_f1(sums: Mapping[str, np.ndarray]) -> float:
-    """The mean over classes that occur or were guessed of 2 TP / (actual + guessed)."""
-    total = sums["actual"] + sums["guessed"]
-    return float((2 * sums["correct"][total > 0] / total[total > 0]).mean())
 
 
 def _dummy_input(num_samples: int, model_args: Mapping[str, Any]) -> Batch:

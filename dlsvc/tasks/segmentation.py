@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dlsvc.errors import UsageError
+from dlsvc.metrics.classification import confusion, intersection_over_union
 from dlsvc.registry import register_task
 from dlsvc.tasks.base import (
     Batch,
@@ -117,19 +118,6 @@ def dice_loss(logits: Tensor, mask: Tensor) -> Tensor:
     above = 2 * (probability * truth).sum(2) + _SMOOTH
     below = probability.square().sum(2) + truth.sum(2) + _SMOOTH
     return 1 - (above / below).mean(1)
-
-
-def confusion(truth: Tensor, guess: Tensor, num_classes: int) -> Tensor:
-    """Pixels by class and guess, (K, K) int64."""
-    counts = torch.bincount((truth * num_classes + guess).flatten(), minlength=num_classes**2)
-    return counts.reshape(num_classes, num_classes)
-
-
-def intersection_over_union(table: np.ndarray) -> dict[int, float]:
-    """By class, from a confusion matrix; classes that neither occur nor were guessed have none."""
-    correct = np.diag(table)
-    union = table.sum(0) + table.sum(1) - correct
-    return {int(label): float(correct[label] / union[label]) for label in np.flatnonzero(union)}
 
 
 def centre(image: Tensor, like: Tensor) -> Tensor:

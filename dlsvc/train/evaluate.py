@@ -20,6 +20,7 @@ from dlsvc.tasks.base import Metrics, Task
 
 Part = tuple[int, Metrics]
 Gather = Callable[[list[Part]], list[list[Part]]]
+Look = Callable[[Metrics], None]
 
 
 def evaluation_batches(
@@ -59,9 +60,11 @@ def measure(
     return parts
 
 
-def conclude(task: Task, parts: Iterable[Part]) -> dict[str, float]:
-    """The metrics of all batches."""
-    return {name: float(value) for name, value in task.compute(merged(parts)).items()}
+def conclude(task: Task, parts: Iterable[Part], look: Look = lambda whole: None) -> dict[str, float]:
+    """The metrics of all batches; `look` sees the sums that they come from."""
+    whole = merged(parts)
+    look(whole)
+    return {name: float(value) for name, value in task.compute(whole).items()}
 
 
 def merged(parts: Iterable[Part]) -> Metrics:
@@ -73,10 +76,16 @@ def merged(parts: Iterable[Part]) -> Metrics:
 
 
 def evaluate_bundle(
-    reference: str, home: Any, *, split: str | None = None, features: str | None = None, samples: int | None = None
+    reference: str,
+    home: Any,
+    *,
+    split: str | None = None,
+    features: str | None = None,
+    samples: int | None = None,
+    confusion: Path | None = None,
 ) -> dict[str, Any]:
     """`dlsvc evaluate`: a published model on the split that its spec names; with `features`, also how near its samples
-    come to that split in the vectors of another model.
+    come to that split in the vectors of another model; with `confusion`, which class is taken for which as PNG there.
     """
     from dlsvc.store.models import ModelStore
 
@@ -90,10 +99,25 @@ def evaluate_bundle(
         if not bundle.task().makes_samples:
             raise UsageError(f"{bundle.reference} makes no samples: its task is {bundle.config['task']['name']}")
         evaluate["fidelity"] = {"features": features, **({"samples": samples} if samples else {})}
-    return {"model": bundle.reference, **evaluate_model(bundle, bundle.model(), home, **evaluate)}
+    seen: list[Metrics] = []
+    found = {"model": bundle.reference, **evaluate_model(bundle, bundle.model(), home, look=seen.append, **evaluate)}
+    return found | ({"confusion": _drawn(seen[0], bundle, confusion)} if confusion is not None else {})
 
 
-def evaluate_model(bundle: Bundle, model: nn.Module, home: Any, **changed: Any) -> dict[str, Any]:
+def _drawn(seen: Metrics, bundle: Bundle, path: Path) -> str:
+    from dlsvc.metrics.classification import draw_confusion
+
+    if "confusion" not in seen.sums:
+        raise UsageError(
+            f"--confusion is of classes, up to 128 of them, and {bundle.reference} is of task "
+            f"{bundle.config['task']['name']} with {len(bundle.classes)}"
+        )
+    return draw_confusion(seen.sums["confusion"], bundle.classes, path)
+
+
+def evaluate_model(
+    bundle: Bundle, model: nn.Module, home: Any, *, look: Look = lambda whole: None, **changed: Any
+) -> dict[str, Any]:
     """A model, perhaps with other weights than the bundle's, on the data of the bundle's spec, whose section `evaluate`
     may be `changed`.
     """
@@ -105,7 +129,7 @@ def evaluate_model(bundle: Bundle, model: nn.Module, home: Any, **changed: Any) 
     spec: Any = parse({**body, "evaluate": {**body["evaluate"], **changed}})
     table = open_source(spec.data, home, seed=spec.seed).table(spec.evaluate.split)
     preprocess = Preprocess.from_json(bundle.preprocess)
-    metrics = evaluate_on(table, preprocess, bundle.task(), model, spec.evaluate, Path(home))
+    metrics = evaluate_on(table, preprocess, bundle.task(), model, spec.evaluate, Path(home), look=look)
     return {"split": spec.evaluate.split, "samples": len(table), "metrics": metrics}
 
 
@@ -120,6 +144,7 @@ def evaluate_on(
     place: tuple[int, int] = (0, 1),
     gather: Gather = lambda mine: [mine],
     at_end: bool = True,
+    look: Look = lambda whole: None,
 ) -> dict[str, float]:
     """Every metric that a spec's section asks for, of a model in eval mode. Each of several workers gives its `place`
     (rank, how many) and a `gather` that brings their parts together; they all get the same metrics.
@@ -132,7 +157,7 @@ def evaluate_on(
     batches = functools.partial(
         evaluation_batches, table, preprocess, spec.batch_size, rank=place[0], world_size=place[1]
     )
-    metrics = conclude(task, _flat(gather(measure(modules, task, batches(), device))))
+    metrics = conclude(task, _flat(gather(measure(modules, task, batches(), device))), look)
     if spec.fidelity is None or not at_end:
         return metrics
     eye = Fidelity.open(ModelStore(home).open(spec.fidelity.features), device, preprocess.classes)

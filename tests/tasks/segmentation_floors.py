@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from dlsvc.data.catalog import entries
 from dlsvc.data.codecs import decode_image, decode_mask, resize_pixels
 from dlsvc.data.source import Source, open_catalog
+from dlsvc.metrics.classification import confusion, intersection_over_union
 from dlsvc.store.home import home
-from dlsvc.tasks.segmentation import confusion, intersection_over_union
 
 Pixels = NDArray[np.int64]
 

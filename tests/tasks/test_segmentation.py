@@ -9,8 +9,9 @@ from sklearn.metrics import confusion_matrix, jaccard_score
 from torch import Tensor, nn
 
 from dlsvc.errors import UsageError
+from dlsvc.metrics.classification import confusion
 from dlsvc.tasks.base import Metrics
-from dlsvc.tasks.segmentation import Segmentation, centre, confusion, dice_loss
+from dlsvc.tasks.segmentation import Segmentation, centre, dice_loss
 
 
 class Fixed(nn.Module):
