@@ -24,7 +24,7 @@ from tests.serving.conftest import publish
 # By what a query is given as, the models that make a vector of it.
 ENCODERS = {
     "image": ("lenet5", "vgg16", "resnet34", "efficientnet", "vit", "autoencoder", "kl_autoencoder", "vae", "clip"),
-    "text": ("hidden", "glosses", "words", "french"),  # bert, text_classifier, word2vec, transformer
+    "text": ("hidden", "glosses", "words", "glove", "french"),  # bert, text_classifier, word2vec, glove, transformer
     "audio": ("audio_cnn", "audio_transformer"),
     "video": ("video_cnn", "temporal_segment", "video_transformer"),
     "series": ("series_cnn", "series_transformer"),

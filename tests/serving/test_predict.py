@@ -61,6 +61,21 @@ def test_a_sound_and_a_text_are_classified(published: Path, tmp_path: Path) -> N
     assert {row["label"] for row in read} == {"noun", "verb", "adjective", "adverb"}
 
 
+@pytest.mark.parametrize(("model", "known"), [("words", "large"), ("glove", "word03")])
+def test_a_word_has_a_vector(model: str, known: str, published: Path) -> None:
+    reference = publish(model, published)
+    one, again, both = (
+        predict_command(reference, home=published, text=text)["answer"] for text in (known, known, [known, "zzqx"])
+    )
+    assert one == again == both[0]
+    assert any(one)
+    assert not any(both[1])
+    with pytest.raises(DataError, match="tokens, its ends included, and the model reads at most"):
+        predict_command(reference, home=published, text=f"{known} " * 99)
+    cut = predict_command(reference, home=published, text=f"{known} " * 99, parameters={"truncate": True})
+    np.testing.assert_allclose(cut["answer"], one, rtol=1e-5)
+
+
 def test_a_film_a_series_and_a_translation(published: Path, tmp_path: Path) -> None:
     (tmp_path / "march.gif").write_bytes(film(1))
     seen = predict_command("test-film", home=published, video=tmp_path / "march.gif")["answer"]

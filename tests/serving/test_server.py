@@ -50,6 +50,7 @@ def _requests(seed: int) -> list[tuple[str, bytes]]:
         ("heard", chirp(seed)),
         ("speech", as_json([as_text(chirp(seed)), as_text(chirp(seed + 1))], top_k=2)),
         ("glosses", as_json(["a large wild cat", "run " * seed], truncate=True)),
+        ("words", as_json("a large wild cat")),
         ("nuclei", picture(seed)),
         ("codes", picture(seed)),
         ("sharper", picture(seed, 3)),
