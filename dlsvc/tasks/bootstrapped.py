@@ -54,7 +54,7 @@ class Bootstrapped(Task):
     of the `queue_size` samples before it, as far as there were any, and each text its image. A share of the target,
     `distillation` once `distillation_warmup` steps are done, is what the copy itself finds alike. A rank keeps one more
     model (FSDP its part of it) and the queue's embeddings. At 0, the default, images and texts are contrasted within
-    the batch, and the other three arguments change nothing: in a run of few steps what an older model made of others
+    the batch, and the other three arguments are refused: in a run of few steps what an older model made of others
     misleads retrieval (blip-emoji's image_to_text_r10 is 0.175 so, and 0.077 with a queue of 1,024; README.md).
 
     Metrics: chrf and bleu of captions, written with `num_beams`, of the first `scored` samples (null: all); recalls of
@@ -85,6 +85,10 @@ class Bootstrapped(Task):
         if not 0 <= momentum < 1 or not 0 <= distillation <= 1:
             raise UsageError(
                 f"momentum must be in [0, 1) and distillation in [0, 1], not {momentum} and {distillation}"
+            )
+        if not queue_size and (momentum, distillation, distillation_warmup) != (0.995, 0.4, 0):
+            raise UsageError(
+                "without a queue, momentum, distillation and distillation_warmup would be ignored; give queue_size too"
             )
         self.queue_size = queue_size
         self.momentum = momentum

@@ -192,6 +192,7 @@ def test_in_chunks_it_is_the_same_loss(several: int | None) -> None:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
+        ({"momentum": 0.9}, "without a queue, momentum, distillation and distillation_warmup would be ignored"),
         ({"queue_size": -1}, "queue_size and distillation_warmup must be at least 0, not -1 and 0"),
         ({"distillation_warmup": -3}, "at least 0, not 0 and -3"),
         ({"momentum": 1.0}, r"momentum must be in \[0, 1\) and distillation in \[0, 1\], not 1.0 and 0.4"),
