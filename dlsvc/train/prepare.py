@@ -29,6 +29,7 @@ from dlsvc.published import writers
 from dlsvc.spec.data_sections import AugmentSpec, DataSpec
 from dlsvc.spec.load import identity, resolve
 from dlsvc.spec.schema import TrainSpec
+from dlsvc.store.bundle import build_task
 from dlsvc.store.runs import Run, RunStore
 from dlsvc.train.job import Job
 
@@ -52,7 +53,10 @@ def open_run(spec: TrainSpec, run_name: str | None, home: Path) -> tuple[TrainSp
 
 
 def prepare_job(spec: TrainSpec, run: Run, home: Path, say: Say = silent) -> Job:
-    """What the data is, settled once on the driver."""
+    """What the data is, settled once on the driver. Raises UsageError for a value that the task takes for wrong, before
+    anything starts.
+    """
+    build_task(spec.task.model_dump())
     source = open_source(spec.data, home, say, seed=spec.seed)
     table = source.table("train")
     if not len(table):

@@ -1,4 +1,6 @@
-"""Images a second of two recipes, in both precisions, against a plain Lightning loop in fp32 on the same cores."""
+"""Images a second of two recipes, in both precisions, against a plain Lightning loop in fp32 on the same cores: one
+worker of two threads, as the loop has them, and the batch as one atom.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,8 @@ PAIRS = 3
 def ours(recipe: Path, home: Path, precision: str, name: str) -> float:
     short = ("budget={steps: 60}", "optim.schedule={}", "report.every_steps=10", "checkpoint.every_steps=1000")
     few = ("evaluate.batch_size=1000", f"precision={precision}", f"name={name}")
-    train(load_kind(TrainSpec, str(recipe), (*short, *few)), run_name=name)
+    alone = ("strategy=plain", "scaling={workers: 1, resources: {cpu: 2}}", "batch.micro_size=128")
+    train(load_kind(TrainSpec, str(recipe), (*short, *few, *alone)), run_name=name)
     lines = (RunStore(home).open(name).path / "metrics.jsonl").read_text().splitlines()
     return statistics.median(json.loads(line)["samples_per_s"] for line in lines[1:])
 

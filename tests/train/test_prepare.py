@@ -44,6 +44,12 @@ def test_a_folder_of_the_fields_own_files_is_a_vocabulary(home: Path, tmp_path: 
     assert text.encode(["A man!"])["tokens"].tolist() == [[2, 4, 5, 1, 3, 0, 0, 0]]
 
 
+def test_a_value_that_the_task_refuses_is_told_before_anything_starts(home: Path) -> None:
+    spec, run = prepare.open_run(spec_of("lenet5", task={"args": {"label_smoothing": 1.5}}), "prepare-wrong", home)
+    with pytest.raises(UsageError, match=r"label_smoothing must be in \[0, 1\)"):
+        prepare.prepare_job(spec, run, home)
+
+
 def _texts_in(vocabulary: str) -> TrainSpec:
     text = {"vocabulary": vocabulary, "max_seq_len": 8}
     return spec_of("text_classifier", data={"source": "wordnet", "limit": 100, "text": text})
