@@ -44,8 +44,8 @@ recipes: $(VENV)/ready
 test-interop:
 	$(MAKE) VENV=$(INTEROP) $(INTEROP)/ready
 	$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -c constraints-interop.txt -e ".[dev,interop]"
-	# timm asks for torchvision, whose wheels bring CUDA along; nothing that we compare with needs it.
-	$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints-interop.txt timm
+	# timm asks for torchvision, whose requirements would bring CUDA along; tests/interop/conftest.py lets it be imported.
+	$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints-interop.txt timm torchvision
 	$(INTEROP)/bin/python -m pytest tests/interop tests/augment tests/data/test_audio_input.py
 
 constraints: $(VENV)/ready

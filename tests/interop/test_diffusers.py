@@ -157,11 +157,12 @@ def test_autoencoder_both_ways(args: dict[str, Any]) -> None:
     assert latent.std() > 0.1
     assert (found["latent"] - latent).abs().max() <= 1e-5
     # Of one latent: the rounding of the first half is not to be seen through the second. Its 40 convolutions leave both
-    # implementations some 2e-5 from exact in float32: there to 1e-5 of the largest value, in float64 as good as equal.
-    rebuilt, expected = ours(None, latent)["reconstruction"], theirs.decode(latent).sample
-    assert (rebuilt - expected).abs().max() <= 1e-5 * expected.abs().max()
+    # implementations some 2e-5 from exact in float32, by the CPU: in float64 they are as good as equal, and in float32
+    # ours is as near to that as theirs.
     exact = copy.deepcopy(ours).double()(None, latent.double())["reconstruction"]
     assert (exact - copy.deepcopy(theirs).double().decode(latent.double()).sample).abs().max() <= 1e-12
+    rebuilt, expected = ours(None, latent)["reconstruction"], theirs.decode(latent).sample
+    assert (rebuilt - exact).abs().max() <= max(1e-5, 1.5 * float((expected - exact).abs().max()))
     other = network()
     other.load_state_dict(export_weights("diffusers/kl_autoencoder", ours.state_dict()), strict=True)
     assert torch.equal(other.encode(image).latent_dist.mean, drawn.mean)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +16,7 @@ from dlsvc.store.keymaps import export_weights, import_weights
 TOLERANCE = 1e-5
 
 
-@pytest.fixture(scope="module")
-def timm() -> Any:
-    """timm needs torchvision, whose compiled operators don't load beside a CPU build of torch: declaring two of them is
-    enough to import it."""
-    if importlib.util.find_spec("timm") is None:
-        pytest.skip("timm is not installed")
-    operators = torch.library.Library("torchvision", "DEF")
-    for name in ("nms", "qnms"):
-        operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    yield pytest.importorskip("timm", exc_type=ImportError)
-    del operators
+timm = pytest.importorskip("timm", reason="`make test-interop` installs timm", exc_type=ImportError)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +25,7 @@ def image() -> Tensor:
 
 
 @torch.inference_mode()
-def test_vit_b16_from_timm(timm: Any, image: Tensor) -> None:
+def test_vit_b16_from_timm(image: Tensor) -> None:
     torch.manual_seed(0)
     theirs = timm.create_model("vit_base_patch16_224", pretrained=False).eval()
     ours = build_model({"name": "vit", "args": {}}).eval()
@@ -45,7 +34,7 @@ def test_vit_b16_from_timm(timm: Any, image: Tensor) -> None:
 
 
 @torch.inference_mode()
-def test_vit_b16_to_a_timm_directory_and_back(timm: Any, image: Tensor, tmp_path: Path) -> None:
+def test_vit_b16_to_a_timm_directory_and_back(image: Tensor, tmp_path: Path) -> None:
     torch.manual_seed(0)
     ours = build_model({"name": "vit", "args": {}}).eval()
     export_directory(tmp_path / "out", "timm", "vit", args={}, weights=ours.state_dict())
@@ -68,9 +57,7 @@ CONVOLUTIONAL = [
 
 @torch.inference_mode()
 @pytest.mark.parametrize(("architecture", "name", "args"), CONVOLUTIONAL, ids=lambda value: str(value))
-def test_convolutional_networks_both_ways(
-    timm: Any, image: Tensor, architecture: str, name: str, args: dict[str, Any]
-) -> None:
+def test_convolutional_networks_both_ways(image: Tensor, architecture: str, name: str, args: dict[str, Any]) -> None:
     torch.manual_seed(0)
     layout = f"timm/{name}"
     theirs = timm.create_model(architecture, pretrained=False).eval()
