@@ -46,7 +46,7 @@ def encode_once(job: Job, say: Say) -> Job:
     if not job.spec.data.encode_once:
         return job
     model = _beginning(job)
-    file = Path(job.home) / "data" / "encoded" / f"{_key(job, model)}.npy"
+    file = Path(job.home) / "encoded" / f"{_key(job, model)}.npy"
     noted = job.run.read(_NOTE).get("file", file.name)
     if noted != file.name and not file.with_name(noted).exists():
         raise RunFailed(

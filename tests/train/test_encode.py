@@ -28,7 +28,7 @@ def run(name: str, data: dict[str, Any], **changes: Any) -> dict[str, Any]:
 
 
 def files(home: Path) -> list[Path]:
-    return sorted((home / "data" / "encoded").glob("*"))
+    return sorted((home / "encoded").glob("*"))
 
 
 def weights(home: Path, result: dict[str, Any]) -> dict[str, torch.Tensor]:
