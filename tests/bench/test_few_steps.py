@@ -25,7 +25,7 @@ from dlsvc.train.fidelity import as_bytes
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]
 MAKER, EYE = "ddpm-fashion-mnist", "resnet34-fashion-mnist"
-SAMPLES, BATCH, THREADS = 500, 100, 2
+SAMPLES, BATCH, THREADS = 200, 100, 2
 WAYS = {"ddpm": 1000, "ddim": 10, "dpmpp-2m": 10}
 
 
