@@ -360,7 +360,7 @@ def _bad_rows(reasons: Mapping[int, str], uris: Sequence[str] | None) -> list[Ba
 def _unencoded(encoded: NDArray[np.float32], uris: Sequence[str] | None) -> list[BadRow]:
     """Rows whose images could not be decoded when they were encoded."""
     lost = np.flatnonzero(np.isnan(encoded).reshape(len(encoded), -1).any(1)).tolist()
-    return [BadRow(place, uris[place] if uris else "", "its image could not be decoded") for place in lost]
+    return _bad_rows(dict.fromkeys(lost, "its image could not be decoded"), uris)
 
 
 def _column(rows: Mapping[str, Any], name: str) -> Any:

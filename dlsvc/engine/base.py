@@ -353,11 +353,12 @@ def _prefixed(role: str, module: nn.Module) -> Iterator[tuple[str, nn.Parameter]
 
 def _buffers_of(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     """Buffers that a state dict keeps; the others are constants."""
+    kept = {role: module.state_dict().keys() for role, module in modules.items()}
     return {
         f"{role}.{name}": buffer
         for role, module in modules.items()
         for name, buffer in module.named_buffers()
-        if name in module.state_dict()
+        if name in kept[role]
     }
 
 
