@@ -26,9 +26,9 @@ format: $(VENV)/ready
 	ruff format .
 	ruff check --fix .
 
-# Two processes, each with a Ray of its own; a file's tests stay together.
+# Two processes, each with a Ray of its own; tests/conftest.py says which tests stay together and which come first.
 test: lint
-	$(PY) -m pytest -n 2 --dist loadfile -m "not slow and not bench and not gpu"
+	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not bench and not gpu"
 
 test-all: lint
 	$(PY) -m pytest -m "not bench and not gpu"

@@ -1,13 +1,15 @@
-"""One Ray cluster and one home for a whole test session."""
+"""One Ray cluster and one home for a whole test session; and which tests run one after another in one process."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling
 
 from dlsvc.environment import prepare
 
@@ -19,6 +21,28 @@ settings.load_profile("dlsvc")
 os.environ.setdefault("DLSVC_TEST_HOME", str(Path("~/.cache/dlsvc-tests").expanduser()))
 os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")])
 prepare(Path(os.environ["DLSVC_TEST_HOME"]))
+
+
+class _ByFile(LoadFileScheduling):  # type: ignore[misc]
+    """A file's tests stay in one process, and so do all of tests/serving: they share a server that takes a minute to
+    start.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = str(super()._split_scope(nodeid))
+        return "tests/serving" if file.startswith("tests/serving/") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByFile:
+    return _ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that need Ray first, the server's before them: what takes longest must not be left over for the end, when
+    nothing is left to run beside it.
+    """
+    on_ray = {item.path for item in items if "ray_cluster" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: (item.path.parent.name != "serving", item.path not in on_ray))
 
 
 @pytest.fixture(scope="session", autouse=True)

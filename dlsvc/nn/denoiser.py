@@ -27,6 +27,18 @@ def time_features(step: Tensor, dim: int) -> Tensor:
     return torch.cat([angle.cos(), angle.sin()], dim=1)
 
 
+def _silu(own: Tensor) -> Tensor:
+    """SiLU of what nobody else reads: where no gradient is wanted, in its own memory."""
+    return F.silu(own, inplace=not torch.is_grad_enabled())
+
+
+def _laid_out(grid: Tensor) -> Tensor:
+    """Channels last, as convolutions are fastest, where no gradient is wanted: group norms go back slower that way, in
+    bf16 by more than convolutions gain.
+    """
+    return grid if torch.is_grad_enabled() else grid.contiguous(memory_format=torch.channels_last)
+
+
 def _fanned(context: Tensor | None) -> Tensor | None:
     return None if context is None else fanned(context)
 
@@ -56,10 +68,10 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:
         x = fanned(x)
-        hidden = self.conv1(F.silu(self.norm1(x)))
+        hidden = self.conv1(_silu(self.norm1(x)))
         if self.time is not None and time is not None:
             hidden = hidden + self.time(F.silu(time))[:, :, None, None]
-        hidden = self.conv2(self.dropout(F.silu(self.norm2(hidden))))
+        hidden = self.conv2(self.dropout(_silu(self.norm2(hidden))))
         found: Tensor = self.shortcut(x) + hidden
         return found
 
@@ -260,7 +272,7 @@ class DenoisingUNet(nn.Module):
         self.leave = nn.Conv2d(before, out_channels, 3, padding=1)
 
     def forward(self, x: Tensor, time: Tensor, context: Tensor | None = None) -> Tensor:
-        x = self.enter(x)
+        x = _laid_out(self.enter(x))
         skips = [x]
         for place, stage in enumerate(self.down):
             x, found = stage(x, fanned(time), [], _fanned(context))
@@ -274,5 +286,5 @@ class DenoisingUNet(nn.Module):
             x, _ = stage(x, fanned(time), [skips.pop() for _ in range(self.num_taken)], _fanned(context))
             if place < len(self.grow):
                 x = self.grow[place](x)
-        left: Tensor = self.leave(F.silu(self.norm(x)))
+        left: Tensor = self.leave(_silu(self.norm(x)))
         return left

@@ -67,11 +67,13 @@ def _collected(processes: list[Any], answers: Any) -> dict[int, Any]:
 @functools.cache
 def _server() -> Any:
     """Processes are forked from one that has imported what they all need and started no threads: importing torch and
-    DeepSpeed anew takes longer than most of what is tested.
+    DeepSpeed anew takes longer than most of what is tested. Muon is what brings in torch's compiler, as any optimizer
+    under ZeRO does at its first use.
     """
     context = multiprocessing.get_context("forkserver")
+    muon = "deepspeed.runtime.zero.muon.muon_optimizer"
     context.set_forkserver_preload(
-        ["torch", "deepspeed", "dlsvc.train.worker", "dlsvc.engine.zero", "tests.train.trials"]
+        ["torch", "deepspeed", muon, "dlsvc.train.worker", "dlsvc.engine.zero", "tests.train.trials"]
     )
     return context
 

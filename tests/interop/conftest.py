@@ -1,13 +1,3 @@
-"""torchvision, which timm and transformers import where it is installed, beside a CPU build of torch."""
+"""What the libraries that we compare with need before they are imported."""
 
-from __future__ import annotations
-
-import importlib.util
-
-import torch
-
-# Its compiled operators don't load there; declaring the two that its Python asks for at import is enough.
-_OPERATORS = torch.library.Library("torchvision", "DEF") if importlib.util.find_spec("torchvision") else None
-if _OPERATORS is not None:
-    for _name in ("nms", "qnms"):
-        _OPERATORS.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+from tests.interop import torchvision_operators  # noqa: F401

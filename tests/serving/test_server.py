@@ -22,7 +22,7 @@ from serving.wire import MAX_BODY_BYTES
 from tests.serving.client import Client, as_json, as_text, chirp, free_port, picture
 from tests.serving.conftest import MODELS
 
-_CONCURRENT = 32
+_CONCURRENT, _SEEDS = 32, 12
 _JSON = "application/json"
 
 
@@ -63,7 +63,7 @@ def _offline(predictor: Predictor, body: bytes) -> bytes:
 
 
 def test_concurrent_answers_equal_offline_ones_to_the_byte(client: Client, predictors: dict[str, Predictor]) -> None:
-    asked = [one for seed in range(_CONCURRENT) for one in _requests(seed)]
+    asked = [one for seed in range(_SEEDS) for one in _requests(seed)]
     with ThreadPoolExecutor(_CONCURRENT) as pool:
         replies = list(pool.map(lambda one: client.post(*one), asked))
     for (name, body), reply in zip(asked, replies, strict=True):
