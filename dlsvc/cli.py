@@ -230,7 +230,7 @@ def _augmentations(asked: str) -> list[Any]:
     from dlsvc.spec.load import load_kind
     from dlsvc.spec.schema import TrainSpec
     from dlsvc.store.home import home
-    from dlsvc.train.prepare import augmentations_of
+    from dlsvc.train.feeding import augmentations_of
 
     if not asked.lstrip().startswith("["):
         return augmentations_of(load_kind(TrainSpec, asked, ()).data.augment, home())

@@ -52,8 +52,12 @@ class Entry:
         return getattr(importlib.import_module(self.module), self.class_name)
 
 
-def register_model(name: str, *, task: str, tiny: Mapping[str, Any]) -> Callable[[_Class], _Class]:
-    """Mark a model: its default task, and the arguments that make it small enough for the common tests."""
+def register_model(
+    name: str, *, task: str, tiny: Mapping[str, Any], metric: str | None = None
+) -> Callable[[_Class], _Class]:
+    """Mark a model: its default task, the arguments that make it small enough for the common tests, and what it is
+    judged by where that isn't the task's first metric.
+    """
     return lambda cls: cls
 
 

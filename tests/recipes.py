@@ -1,7 +1,8 @@
 """`make recipes`: every train recipe as a user would run it, and what came of it in its head and in the README's table.
 
 A run is named after its recipe and the commit, and a finished one gives its result back at once: stopped in the middle,
-the same command goes on where it was. Prose and figures that a run doesn't give are left as they stand.
+the same command goes on where it was. What a head names as `dlsvc evaluate ...` is measured too. Prose and figures that
+neither gives are left as they stand.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from dlsvc.spec.load import load_kind
 from dlsvc.spec.schema import TrainSpec
 
 ROOT = Path(__file__).parent.parent
+_DLSVC = str(Path(sys.executable).with_name("dlsvc"))
 _SECONDS = re.compile(r"(?<=: )[\d,]+ s\b(?: beside other work| \(busy machine\))?")
 _DATE = re.compile(r"\b20\d\d-\d\d-\d\d\b")
 
@@ -32,7 +34,7 @@ def in_order(root: Path) -> list[Path]:
 
     def add(path: Path) -> None:
         spec = specs[path]
-        needs = [*spec.init_from.values(), *([spec.evaluate.fidelity.features] if spec.evaluate.fidelity else [])]
+        needs = [*spec.init_from.values(), *re.findall(r"--features (\S+)", "".join(_evaluations(path)))]
         for name in (reference.partition("@")[0] for reference in needs):
             if name in makers and makers[name] not in found:
                 add(makers[name])
@@ -42,6 +44,11 @@ def in_order(root: Path) -> list[Path]:
     for path in specs:
         add(path)
     return found
+
+
+def _evaluations(path: Path) -> list[str]:
+    """The arguments of each `dlsvc evaluate` of a recipe's head."""
+    return re.findall(r"`dlsvc (evaluate [^`]*)`", path.read_text(encoding="utf-8").splitlines()[1])
 
 
 def _trains(path: Path) -> bool:
@@ -80,14 +87,20 @@ def main() -> None:
         if not _prepared(path):
             failed.append(recipe)
             continue
-        command = [str(Path(sys.executable).with_name("dlsvc")), "train", recipe, "--with-needs", "--json"]
+        command = [_DLSVC, "train", recipe, "--with-needs", "--json"]
         done = subprocess.run(
             [*command, "--name", f"{path.stem}-{commit}"], cwd=ROOT, stdout=subprocess.PIPE, text=True
         )
         if done.returncode:
             failed.append(recipe)
             continue
-        _write(path, recipe, json.loads(done.stdout.splitlines()[-1]))
+        result = _last_line(done.stdout)
+        try:
+            for evaluation in _evaluations(path):
+                result["metrics"] |= _last_line(_said(_DLSVC, *shlex.split(evaluation), "--json"))["metrics"]
+        except subprocess.CalledProcessError:
+            failed.append(recipe)
+        _write(path, recipe, result)
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
 
@@ -97,10 +110,8 @@ def _prepared(path: Path) -> bool:
     for line in re.findall(r"^# First: dlsvc (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE):
         words = shlex.split(line)
         folder = [word for word in words if word.startswith("./")][-1]
-        if not (ROOT / folder).exists():
-            command = [str(Path(sys.executable).with_name("dlsvc")), *words]
-            if subprocess.run(command, cwd=ROOT).returncode:
-                return False
+        if not (ROOT / folder).exists() and subprocess.run([_DLSVC, *words], cwd=ROOT).returncode:
+            return False
     return True
 
 
@@ -112,6 +123,10 @@ def _write(path: Path, recipe: str, result: Mapping[str, Any]) -> None:
     readme = ROOT / "README.md"
     text = with_row(readme.read_text(encoding="utf-8"), recipe, result["metrics"], result["seconds"])
     readme.write_text(text, encoding="utf-8")
+
+
+def _last_line(output: str) -> dict[str, Any]:
+    return dict(json.loads(output.splitlines()[-1]))
 
 
 def _said(*command: str) -> str:

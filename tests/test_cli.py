@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import subprocess
 import sys
@@ -123,11 +124,16 @@ def test_schema_is_json() -> None:
 
 
 def test_systems_lists_every_model() -> None:
-    from dlsvc.registry import entries
+    from dlsvc.registry import entries, resolve
+    from dlsvc.spec.checks import FIDELITY
 
     rows = last_line(run("systems", "--json"))["systems"]
     assert {row["model"] for row in rows} == set(entries("model"))
     assert all(set(row) == {"model", "task", "recipe", "data", "metric"} for row in rows)
+    for row in rows:
+        known = (*resolve("task", row["task"]).options["metrics"], *FIDELITY)
+        assert any(fnmatch.fnmatchcase(row["metric"], pattern) for pattern in known), row
+    assert {row["model"]: row["metric"] for row in rows}["gan"] == "frechet_distance"
 
 
 def test_augment_lists_parameters() -> None:

@@ -12,8 +12,8 @@ from dlsvc.augment import keys as random
 from dlsvc.augment.text import BackTranslation, Generation
 from dlsvc.errors import NotFound, UsageError
 from dlsvc.published import Writers, writers
+from dlsvc.train.feeding import augmentations_of
 from dlsvc.train.needs import settle_needs
-from dlsvc.train.prepare import augmentations_of
 from tests.serving.conftest import publish
 from tests.train.trials import spec_of, train_in_group
 

@@ -45,6 +45,7 @@ def test_recipes_come_after_those_that_they_start_from() -> None:
     names = [path.stem for path in in_order(ROOT / "jobs")]
     assert len(names) == len(set(names)) == len([path for path in RECIPES if load(path).kind == "train"])
     assert names.index("srresnet-photos") < names.index("srgan-photos")
+    assert names.index("resnet34-fashion-mnist") < names.index("gan-fashion-mnist")  # which is measured by its vectors
 
 
 def test_a_run_brings_its_head_and_row_up_to_date() -> None:

@@ -17,6 +17,7 @@ from dlsvc.registry import register_model
 @register_model(
     "ddpm",
     task="denoising",
+    metric="frechet_distance",
     tiny={
         "image_size": 8,
         "widths": (8, 16),

@@ -103,6 +103,7 @@ def _along(layer: nn.Module, x: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor
 @register_model(
     "gan",
     task="adversarial",
+    metric="frechet_distance",
     tiny={"image_size": 16, "base_channels": 4, "latent_dim": 4},
 )
 class GAN(nn.Module):

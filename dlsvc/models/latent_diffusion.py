@@ -93,6 +93,7 @@ class Denoiser(nn.Module):
 @register_model(
     "latent_diffusion",
     task="latent-denoising",
+    metric="label_accuracy",
     tiny={
         "image_size": 8,
         "in_channels": 1,

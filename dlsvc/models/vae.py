@@ -63,6 +63,7 @@ class Decoder(nn.Module):
 @register_model(
     "vae",
     task="reconstruction",
+    metric="elbo",
     tiny={"image_size": 8, "base_channels": 4, "latent_dim": 3},
 )
 class VAE(nn.Module):

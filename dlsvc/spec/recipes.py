@@ -75,7 +75,7 @@ def _system(model: Entry, files: dict[str, dict[str, Any]]) -> dict[str, Any]:
     body = files[recipe] if recipe else {}
     task = _part(body, "task").get("name") or model.options["task"]
     row = {"model": model.name, "task": task, "recipe": recipe, "data": _part(body, "data").get("source")}
-    return row | {"metric": resolve("task", task).options["metrics"][0]}
+    return row | {"metric": model.options.get("metric") or resolve("task", task).options["metrics"][0]}
 
 
 def _body(path: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import json
 import os
 import uuid
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -84,15 +84,23 @@ def _write(job: Job, model: nn.Module, file: Path, say: Say) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f".{file.name}-{uuid.uuid4().hex}")
     runs = chunks(len(job.order), _ROWS)
+    try:
+        _fill(part, len(job.order), counted(_encoded(job, model, runs), "encoding images", len(runs), say))
+        os.replace(part, file)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _fill(file: Path, count: int, parts: Iterable[NDArray[np.float32]]) -> None:
+    """An array of numpy's of `count` rows, from its parts in their order."""
     first, whole = 0, None
-    for rows in counted(_encoded(job, model, runs), "encoding images", len(runs), say):
+    for rows in parts:
         if whole is None:
-            whole = np.lib.format.open_memmap(part, "w+", np.float32, (len(job.order), *rows.shape[1:]))
+            whole = np.lib.format.open_memmap(file, "w+", np.float32, (count, *rows.shape[1:]))
         whole[first : first + len(rows)] = rows
         first += len(rows)
     assert whole is not None, "a training split has rows"
     whole.flush()
-    os.replace(part, file)
 
 
 def _encoded(job: Job, model: nn.Module, runs: list[Ids]) -> Iterator[NDArray[np.float32]]:

@@ -22,12 +22,12 @@ from dlsvc.data.progress import say, silent
 from dlsvc.data.source import ResidentTable
 from dlsvc.errors import DlsvcError, RunCancelled, RunFailed
 from dlsvc.spec.schema import TrainSpec
-from dlsvc.store import checkpoint
 from dlsvc.store.home import home as home_of
 from dlsvc.store.runs import CANCELLED, FAILED, FATAL, FINISHED, Run
 from dlsvc.train.encode import encode_once
+from dlsvc.train.feeding import atom_builder, cursor, resident, training_table
 from dlsvc.train.job import Job
-from dlsvc.train.prepare import atom_builder, open_run, prepare_job, resident, training_table
+from dlsvc.train.prepare import open_run, prepare_job
 from dlsvc.train.progress import Progress
 from dlsvc.train.report import data_wait, write_report
 from dlsvc.train.worker import work
@@ -118,21 +118,11 @@ def _stream_settings(job: Job) -> dict[str, Any]:
         job.plan,
         job.total_steps,
         functools.partial(atom_builder, job),
-        functools.partial(_cursor, job),
+        functools.partial(cursor, job),
         job.run.condemn,
         job.spec.data.stream,
     )
     return {"datasets": {"train": ray.data.range(1)}, "dataset_config": PlannedData(source)}
-
-
-def _cursor(job: Job) -> int:
-    """The step at which the pipeline begins: that of the checkpoint which the workers will load; the last for a run
-    that can't go on.
-    """
-    if job.run.condemned:
-        return job.total_steps
-    found = checkpoint.newest_good(job.run.checkpoints)
-    return found.manifest.step if found else 0
 
 
 def _raise_fatal(run: Run) -> None:

@@ -1,36 +1,25 @@
-"""From a spec to a job: the run's directory, what the data is, and how atoms are built from it. No Ray, so any
-process group can train.
-"""
+"""From a spec to a job: the run's directory, and what the data is. No Ray, so any process group can train."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from dlsvc.augment.pipeline import Pipeline
-from dlsvc.augment.registry import build_augmentations
-from dlsvc.data.atom import AtomBuilder, Rows
 from dlsvc.data.catalog import trained_weights
 from dlsvc.data.convert import pull
-from dlsvc.data.encoded import EncodedTable
-from dlsvc.data.feed_resident import Round, resident_feed
 from dlsvc.data.fit import build_preprocess, check_texts
 from dlsvc.data.order import Order, Shuffled, Windowed
-from dlsvc.data.preprocess import Preprocess
 from dlsvc.data.progress import Say, silent
-from dlsvc.data.quarantine import FILE as QUARANTINE
-from dlsvc.data.quarantine import Quarantine
 from dlsvc.data.source import open_source
 from dlsvc.data.subword import TOKENIZER
 from dlsvc.data.table import CACHE_BYTES, Table
 from dlsvc.errors import DataError, UsageError
-from dlsvc.published import writers
-from dlsvc.spec.data_sections import AugmentSpec, DataSpec
+from dlsvc.spec.data_sections import DataSpec
 from dlsvc.spec.load import identity, resolve
 from dlsvc.spec.schema import TrainSpec
 from dlsvc.store.bundle import build_task
 from dlsvc.store.runs import Run, RunStore
+from dlsvc.train.feeding import augmentations_of
 from dlsvc.train.job import Job
 
 # What fits comfortably beside the model in every worker is kept in memory.
@@ -106,43 +95,3 @@ def order_of(table: Table) -> Order:
         return Shuffled(len(table))
     window_rows = len(table) * WINDOW_BYTES // table.nbytes
     return Windowed(table.groups, max(1, window_rows))
-
-
-def training_table(job: Job) -> Table:
-    """The training split, with its images encoded where the job has them so."""
-    table = open_source(job.spec.data, Path(job.home), seed=job.spec.seed).table("train")
-    return EncodedTable(table, Path(job.encoded)) if job.encoded else table
-
-
-def atom_builder(job: Job, table: Rows | None = None) -> AtomBuilder:
-    """How this process builds atoms; from the source, unless a table is at hand."""
-    data = job.spec.data
-    if table is None:
-        table = training_table(job)
-    pipeline = Pipeline(tuple(augmentations_of(data.augment, Path(job.home))))
-    quarantine = Quarantine(len(table), data.max_bad_fraction, job.run.path / QUARANTINE)
-    return AtomBuilder(job.plan, table, Preprocess.from_json(job.preprocess), quarantine, pipeline)
-
-
-def augmentations_of(asked: Iterable[AugmentSpec], home: Path) -> list[Any]:
-    """The augmentations of a spec, ready to work."""
-    return [_provided(one, home) for one in build_augmentations(asked)]
-
-
-def _provided(augmentation: Any, home: Path) -> Any:
-    """An augmentation with what it needs beside its parameters."""
-    needs = getattr(augmentation, "needs", ())
-    if "lexicon" in needs:
-        from dlsvc.data.lexicon import wordnet_lexicon
-
-        return augmentation.with_resources({"lexicon": wordnet_lexicon(home)})
-    return augmentation.with_resources({"predict": writers(home)}) if "predict" in needs else augmentation
-
-
-def resident(table: Rows, job: Job, start: int, rank: int, world_size: int) -> Iterator[Round]:
-    """The resident feed of one rank, with a thread for each of its CPUs."""
-    threads = max(1, int(job.spec.scaling.resources.cpu))
-    stop = job.total_steps
-    return resident_feed(
-        atom_builder(job, table), start=start, stop=stop, rank=rank, world_size=world_size, threads=threads
-    )

@@ -33,7 +33,8 @@ from dlsvc.data.source import open_source
 from dlsvc.spec.load import load_kind
 from dlsvc.spec.schema import TrainSpec
 from dlsvc.store.home import home
-from dlsvc.train.prepare import open_run, prepare_job, resident
+from dlsvc.train.feeding import resident
+from dlsvc.train.prepare import open_run, prepare_job
 from dlsvc.train.worker import work
 
 JOBS = Path(__file__).parents[2] / "jobs"

@@ -15,9 +15,10 @@ import torch.distributed as dist
 from dlsvc.data.source import open_source
 from dlsvc.spec.load import load_kind, parse
 from dlsvc.spec.schema import TrainSpec
+from dlsvc.train.feeding import resident
 from dlsvc.train.job import Job
 from dlsvc.train.loop import Loop
-from dlsvc.train.prepare import open_run, prepare_job, resident
+from dlsvc.train.prepare import open_run, prepare_job
 from dlsvc.train.worker import work
 from tests.train.trials import spec_of
 

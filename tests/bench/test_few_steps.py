@@ -55,17 +55,20 @@ class Eye:
 
 
 def made(bundle: Bundle, solver: str, steps: int, labels: np.ndarray) -> tuple[np.ndarray, float]:
-    """Images (N, H, W, C) uint8 of some classes, and samples a second; the first batch is made twice, to warm up."""
+    """Images (N, H, W, C) uint8 of some classes, and samples a second; few steps are taken once before, to warm up."""
     args: dict[str, Any] = {**bundle.config["task"]["args"], "guidance": 1.0, "solver": solver, "sample_steps": steps}
     task = build_task({"name": bundle.config["task"]["name"], "args": args})
-    modules, found, began = task.modules(bundle.model()), list[np.ndarray](), 0.0
-    for first in range(-BATCH, len(labels), BATCH):
-        began = time.perf_counter() if first == 0 else began
-        rows = np.arange(max(first, 0), max(first, 0) + BATCH)
-        if first < 0 and steps > 100:
-            continue
-        batch = {"key": torch.from_numpy(rows), "label": torch.from_numpy(labels[rows])}
-        found = [*found, as_bytes(row["image"] for row in task.predict(modules, batch))][-(len(labels) // BATCH) :]
+    modules = task.modules(bundle.model())
+
+    def batch(first: int) -> np.ndarray:
+        rows = np.arange(first, first + BATCH)
+        asked = {"key": torch.from_numpy(rows), "label": torch.from_numpy(labels[rows])}
+        return as_bytes(row["image"] for row in task.predict(modules, asked))
+
+    if steps <= 100:
+        batch(0)
+    began = time.perf_counter()
+    found = [batch(first) for first in range(0, len(labels), BATCH)]
     return np.concatenate(found), len(labels) / (time.perf_counter() - began)
 
 

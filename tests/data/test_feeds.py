@@ -18,8 +18,9 @@ from dlsvc.data.feed_stream import PlannedData, StreamSource, stream_feed
 from dlsvc.data.source import ResidentTable, open_source
 from dlsvc.data.table import content_fingerprint
 from dlsvc.spec.data_sections import StreamSpec
+from dlsvc.train.feeding import atom_builder, resident
 from dlsvc.train.job import Job
-from dlsvc.train.prepare import atom_builder, open_run, prepare_job, resident
+from dlsvc.train.prepare import open_run, prepare_job
 from tests.train.trials import spec_of
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")

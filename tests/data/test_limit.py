@@ -14,7 +14,8 @@ from dlsvc.data.source import open_source
 from dlsvc.errors import DataError
 from dlsvc.spec.data_sections import DataSpec
 from dlsvc.spec.load import identity, resolve
-from dlsvc.train.prepare import atom_builder, open_run, prepare_job
+from dlsvc.train.feeding import atom_builder
+from dlsvc.train.prepare import open_run, prepare_job
 from tests.train.trials import spec_of
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from dlsvc.data.atom import AtomBuilder
 from dlsvc.store.runs import Run
-from dlsvc.train import prepare
+from dlsvc.train import feeding
 from dlsvc.train.job import Job
 
 FETCH_S = 0.05
@@ -32,7 +32,7 @@ class FarAway(AtomBuilder):
 
 
 def far_away(job: Job) -> AtomBuilder:
-    found = prepare.atom_builder(job)
+    found = feeding.atom_builder(job)
     found.__class__ = FarAway
     found.__dict__["run_path"] = job.run_path
     return found

@@ -10,21 +10,25 @@ import pytest
 import torch
 
 from dlsvc.errors import SpecError
+from dlsvc.spec.schema import TrainSpec
 from dlsvc.store.models import ModelStore
 from dlsvc.store.runs import RunStore
 from dlsvc.train.launch import train
 from tests.train.test_quarantine import broken_folder
 from tests.train.tiny_systems import TINY
-from tests.train.trials import spec_of
+from tests.train.trials import spec_of, train_in_group
 
 pytestmark = [pytest.mark.usefixtures("ray_cluster"), pytest.mark.timeout(300)]
 DATA = {**TINY["latent_diffusion"]["data"], "limit": 200}
 
 
-def run(name: str, data: dict[str, Any], **changes: Any) -> dict[str, Any]:
+def spec_with(data: dict[str, Any], **changes: Any) -> TrainSpec:
     sizes = {"batch": {"global_size": 16, "micro_size": 4, "reduce": "exact"}, "budget": {"steps": 12}}
-    spec = spec_of("latent_diffusion", **{"data": {**DATA, **data}, **sizes, **changes})
-    return train(spec, run_name=name, show_progress=False)
+    return spec_of("latent_diffusion", **{"data": {**DATA, **data}, **sizes, **changes})
+
+
+def run(name: str, data: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return train(spec_with(data, **changes), run_name=name, show_progress=False)
 
 
 def files(home: Path) -> list[Path]:
@@ -46,7 +50,7 @@ def test_encoded_once_is_encoded_every_time_for_either_feed_and_any_workers(home
     assert file.stat().st_mtime_ns == written
     rows = np.load(file, mmap_mode="r")
     assert rows.shape == (200, 4, 4, 4)
-    live = run("encoded-live", {})
+    live = train_in_group(spec_with({}), home, run_name="encoded-live", world_size=1)
     assert live["metrics"]["denoising_loss"] == pytest.approx(once["metrics"]["denoising_loss"], rel=1e-5)
     found, wanted = weights(home, once), weights(home, live)
     assert max(float((found[name] - wanted[name]).abs().max()) for name in found) <= 1e-5

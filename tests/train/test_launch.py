@@ -121,7 +121,7 @@ KILLS = [
         for feed in ("resident", "stream")
     ),
 ]
-LONG = {"budget__steps": 400, "checkpoint__every_steps": 10}
+LONG = {"budget__steps": 200, "checkpoint__every_steps": 10}
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +138,7 @@ def test_killed_workers_change_nothing(strategy: str, feed: str, times: int, hom
     result = run_on_ray(name, strategy=strategy, data__feed=feed, **LONG)
     print(f"{name}: recovered in {', '.join(f'{seconds:.1f}' for seconds in killer.recovery_s)} s")
     assert (result["restarts"], result["weights_sha256"]) == (times, long)
-    check_trajectory(RunStore(home).open(name), 7, 400)
+    check_trajectory(RunStore(home).open(name), 7, 200)
 
 
 def test_cancelled_run_resumes(home: Path, long: str) -> None:
@@ -178,4 +178,4 @@ def test_killed_driver_resumes_by_the_same_command(home: Path, tmp_path: Path, l
     again = subprocess.run(command, capture_output=True, text=True, check=True)
     result = json.loads(again.stdout.splitlines()[-1])
     assert (result["restarts"], result["weights_sha256"]) == (1, long)
-    check_trajectory(run, 7, 400)
+    check_trajectory(run, 7, 200)

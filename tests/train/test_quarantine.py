@@ -64,7 +64,7 @@ def test_what_is_quarantined_is_what_was_broken(share: float, feed: str, home: P
     assert result["quarantined"] == len(broken)
 
 
-@pytest.mark.parametrize("feed", [pytest.param("resident", marks=pytest.mark.slow), "stream"])
+@pytest.mark.parametrize("feed", ["resident", pytest.param("stream", marks=pytest.mark.slow)])
 def test_too_many_end_the_run_with_the_table_of_reasons(feed: str, home: Path, tmp_path: Path) -> None:
     broken_folder(tmp_path, 0.3)
     with pytest.raises(RunFailed, match="more than data.max_bad_fraction = 0.1 allows") as error:

@@ -10,8 +10,9 @@ from typing import Any
 
 from dlsvc.spec.load import parse
 from dlsvc.spec.schema import TrainSpec
+from dlsvc.train.feeding import resident, training_table
 from dlsvc.train.job import Job
-from dlsvc.train.prepare import open_run, prepare_job, resident, training_table
+from dlsvc.train.prepare import open_run, prepare_job
 from dlsvc.train.worker import work
 from tests.engine.processes import run_group
 from tests.train.tiny_systems import TINY, write_pairs
