@@ -32,12 +32,14 @@ def main() -> None:
 
 @main.command()
 @_spec_arguments
+@click.option("--build", is_flag=True, help="Also build the model and the task: what only they know; takes seconds.")
 @json_option
-def validate(spec: str, overrides: tuple[str, ...], as_json: bool) -> None:
+def validate(spec: str, overrides: tuple[str, ...], build: bool, as_json: bool) -> None:
     """Check SPEC without running it: every problem at its file, line and column."""
     from dlsvc.spec.load import load
+    from dlsvc.train.buildable import RULES
 
-    found = load(spec, overrides)
+    found = load(spec, overrides, RULES if build else ())
     answer(
         {"status": "ok", "kind": found.kind, "name": found.name},
         as_json,
@@ -262,8 +264,9 @@ def train(
     """Train the model of SPEC and publish it. The same command resumes a run that was stopped."""
     from dlsvc.spec.load import load_kind
     from dlsvc.spec.schema import TrainSpec
+    from dlsvc.train.buildable import RULES
 
-    found = load_kind(TrainSpec, spec, overrides)
+    found = load_kind(TrainSpec, spec, overrides, RULES)
     prepare(found.storage)
     from dlsvc.train.launch import train as launch
     from dlsvc.train.needs import settle_needs
@@ -296,8 +299,9 @@ def tune(spec: str, overrides: tuple[str, ...], address: str | None, as_json: bo
     """Run the trials of a tune SPEC and publish the best."""
     from dlsvc.spec.load import load_kind
     from dlsvc.spec.schema import TuneSpec
+    from dlsvc.train.buildable import RULES
 
-    found = load_kind(TuneSpec, spec, overrides)
+    found = load_kind(TuneSpec, spec, overrides, RULES)
     prepare(found.train.storage)
     from dlsvc.tune.search import tune as search
 

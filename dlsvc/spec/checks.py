@@ -7,7 +7,7 @@ No torch, no Ray, no numpy: everything here is read from source or static tables
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from dlsvc.augment import registry as augmentations
@@ -35,12 +35,15 @@ class Rule:
     check: Check
 
 
-def check(spec: TrainSpec, tree: Node, broken: frozenset[str]) -> list[Problem]:
-    """Every problem of a spec whose `broken` fields have been reported already and hold stand-ins."""
+def check(spec: TrainSpec, tree: Node, broken: frozenset[str], further: Sequence[Rule] = ()) -> list[Problem]:
+    """Every problem of a spec whose `broken` fields have been reported already and hold stand-ins. `further` rules, a
+    caller's own, are for specs that are sound otherwise: they may take long.
+    """
     names = list(_run(_NAMES, spec, tree, broken))
     arguments = list(_argument_problems(spec, tree, broken))
     wrong = broken | {problem.path for problem in [*names, *arguments]}
-    return [*names, *arguments, *_run(_RULES, spec, tree, wrong)]
+    problems = [*names, *arguments, *_run(_RULES, spec, tree, wrong)]
+    return problems if problems or broken else list(_run(tuple(further), spec, tree, frozenset()))
 
 
 def _run(rules: tuple[Rule, ...], spec: TrainSpec, tree: Node, broken: frozenset[str]) -> Iterator[Problem]:

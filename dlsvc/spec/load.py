@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from dlsvc.data.catalog import entries
 from dlsvc.errors import Problem, SpecError, did_you_mean
 from dlsvc.spec.arguments import encode
-from dlsvc.spec.checks import check
+from dlsvc.spec.checks import Rule, check
 from dlsvc.spec.document import MAX_BYTES, Node, from_plain, read, scalar
 from dlsvc.spec.explain import explain, findings, place_of
 from dlsvc.spec.overrides import apply_overrides
@@ -47,8 +47,9 @@ _STAND_INS: dict[tuple[str, ...], Any] = {
 _ROUNDS = 5
 
 
-def load(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
-    """A spec file with dotted overrides. Raises SpecError with every problem at its file, line and column.
+def load(path: str | Path, overrides: Sequence[str] = (), further: Sequence[Rule] = ()) -> Spec:
+    """A spec file with dotted overrides. Raises SpecError with every problem at its file, line and column, also of what
+    `further` rules find.
 
     A path of the user's own data counts from the working directory here, and is in full in the spec: what runs it runs
     elsewhere.
@@ -60,7 +61,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
     # First, so that an override reaches into a train spec that stands in another file.
     problems += _inline_train(tree, Path(path).parent)
     problems += apply_overrides(tree, overrides)
-    return _in_place(_spec(tree, problems, Path(path).parent))
+    return _in_place(_spec(tree, problems, Path(path).parent, further))
 
 
 def _in_place(spec: Spec) -> Spec:
@@ -72,9 +73,11 @@ def _in_place(spec: Spec) -> Spec:
     return spec.model_copy(update={"data": data})
 
 
-def load_kind(kind: type[_Spec], path: str | Path, overrides: Sequence[str] = ()) -> _Spec:
+def load_kind(
+    kind: type[_Spec], path: str | Path, overrides: Sequence[str] = (), further: Sequence[Rule] = ()
+) -> _Spec:
     """`load`, for a command that takes one kind of spec."""
-    found = load(path, overrides)
+    found = load(path, overrides, further)
     if isinstance(found, kind):
         return found
     wanted = kind.model_fields["kind"].default
@@ -124,7 +127,7 @@ def _read_file(path: Path, problems: list[Problem]) -> Node | None:
     return read(text, str(path), problems)
 
 
-def _spec(tree: Node, problems: list[Problem], folder: Path) -> Spec:
+def _spec(tree: Node, problems: list[Problem], folder: Path, further: Sequence[Rule] = ()) -> Spec:
     if not isinstance(tree.value, dict):
         what = "is empty" if tree.value is None else "is not a section of fields"
         raise SpecError([*problems, tree.place.problem(f"{what}; a spec begins with `kind: train`, tune or serve")])
@@ -132,7 +135,7 @@ def _spec(tree: Node, problems: list[Problem], folder: Path) -> Spec:
     if isinstance(model, Problem):
         raise SpecError([*problems, model])
     problems += _inline_train(tree, folder)
-    spec, found = _validated(tree, model)
+    spec, found = _validated(tree, model, further)
     # A value refused by the reader, such as an alias, is not reported again for what stands in its place.
     refused = {(one.file, one.line, one.column) for one in problems if one.line}
     problems += [one for one in found if (one.file, one.line, one.column) not in refused]
@@ -168,7 +171,7 @@ def _inline_train(tree: Node, folder: Path) -> list[Problem]:
     return problems
 
 
-def _validated(tree: Node, model: type[Spec]) -> tuple[Spec | None, list[Problem]]:
+def _validated(tree: Node, model: type[Spec], further: Sequence[Rule]) -> tuple[Spec | None, list[Problem]]:
     """The spec and what is wrong. After wrong fields the rest is checked beside stand-ins, to report all at once."""
     plain = tree.plain()
     problems: list[Problem] = []
@@ -182,14 +185,14 @@ def _validated(tree: Node, model: type[Spec]) -> tuple[Spec | None, list[Problem
             broken |= {".".join(one.path) for one in found}
             plain = _without(plain, [one.path for one in found])
         else:
-            return spec, problems + _checked(spec, tree, broken)
+            return spec, problems + _checked(spec, tree, broken, further)
     return None, problems
 
 
-def _checked(spec: Spec, tree: Node, broken: frozenset[str]) -> list[Problem]:
+def _checked(spec: Spec, tree: Node, broken: frozenset[str], further: Sequence[Rule]) -> list[Problem]:
     if isinstance(spec, TrainSpec):
-        return check(spec, tree, broken)
-    return _tune_problems(spec, tree, broken) if isinstance(spec, TuneSpec) else []
+        return check(spec, tree, broken, further)
+    return _tune_problems(spec, tree, broken, further) if isinstance(spec, TuneSpec) else []
 
 
 def _without(plain: dict[str, Any], paths: Sequence[tuple[str, ...]]) -> dict[str, Any]:
@@ -222,13 +225,13 @@ def _replace(root: Any, path: tuple[str, ...]) -> bool:
     return had or stand_in is not None
 
 
-def _tune_problems(spec: TuneSpec, tree: Node, broken: frozenset[str]) -> list[Problem]:
+def _tune_problems(spec: TuneSpec, tree: Node, broken: frozenset[str], further: Sequence[Rule]) -> list[Problem]:
     """The train spec's own problems, and each searched path with each of its extremes."""
     train = tree.child("train")
     problems: list[Problem] = []
     if train is not None and isinstance(train.value, dict):
         inner = frozenset(path.removeprefix("train.") for path in broken if path.startswith("train."))
-        found = check(spec.train, train, inner | ({""} if "train" in broken else frozenset()))
+        found = check(spec.train, train, inner | ({""} if "train" in broken else frozenset()), further)
         problems += [Problem(one.message, f"train.{one.path}", one.file, one.line, one.column) for one in found]
     if any(path.split(".")[0] in ("train", "search") for path in broken):
         return problems

@@ -17,8 +17,8 @@ from dlsvc.errors import DataError, UsageError
 from dlsvc.spec.data_sections import DataSpec
 from dlsvc.spec.load import identity, resolve
 from dlsvc.spec.schema import TrainSpec
-from dlsvc.store.bundle import build_task
 from dlsvc.store.runs import Run, RunStore
+from dlsvc.train.buildable import unbuildable
 from dlsvc.train.feeding import augmentations_of
 from dlsvc.train.job import Job
 
@@ -42,10 +42,11 @@ def open_run(spec: TrainSpec, run_name: str | None, home: Path) -> tuple[TrainSp
 
 
 def prepare_job(spec: TrainSpec, run: Run, home: Path, say: Say = silent) -> Job:
-    """What the data is, settled once on the driver. Raises UsageError for a value that the task takes for wrong, before
-    anything starts.
+    """What the data is, settled once on the driver. Raises UsageError for a value that the model or the task takes for
+    wrong, before anything starts.
     """
-    build_task(spec.task.model_dump())
+    for section, refusal in unbuildable(spec):
+        raise UsageError(f"{section}: {refusal}")
     source = open_source(spec.data, home, say, seed=spec.seed)
     table = source.table("train")
     if not len(table):

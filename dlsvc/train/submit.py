@@ -14,6 +14,7 @@ from typing import Any
 from dlsvc.errors import ClusterUnreachable, Refused, RunCancelled, RunFailed, UsageError
 from dlsvc.spec.load import dump_yaml, load
 from dlsvc.spec.schema import ServeSpec, TuneSpec
+from dlsvc.train.buildable import RULES
 
 # What the spec is called where the job runs.
 _SPEC = "spec.yaml"
@@ -23,7 +24,7 @@ def submit(path: str, overrides: Sequence[str], *, address: str, run_name: str |
     """Send a train or tune spec, checked here first, as a job whose driver runs on the cluster. Returns the job's id,
     and its result when followed.
     """
-    spec = load(path, overrides)
+    spec = load(path, overrides, RULES)
     if isinstance(spec, ServeSpec):
         raise UsageError(f"{path} is a serve spec, and a server has no end; `dlsvc serve {path}` serves it")
     if run_name and isinstance(spec, TuneSpec):
