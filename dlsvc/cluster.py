@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from urllib.parse import urlparse
 
 import ray
@@ -14,12 +14,12 @@ from dlsvc.errors import ClusterUnreachable, Refused
 
 
 @contextlib.contextmanager
-def cluster(address: str | None, *, cpus: int, dashboard: bool = False) -> Iterator[None]:
+def cluster(address: str | None, *, cpus: int, dashboard: bool = False) -> Iterator[bool]:
     """Attach to the cluster at `address` (or `$RAY_ADDRESS`), or start one of at least `cpus` logical CPUs here and
-    stop it at the end.
+    stop it at the end. Gives whether nodes may still join it: one of our own stays this machine.
     """
     if ray.is_initialized():
-        yield
+        yield True
         return
     address = address or os.environ.get("RAY_ADDRESS")
     if address:
@@ -27,9 +27,23 @@ def cluster(address: str | None, *, cpus: int, dashboard: bool = False) -> Itera
     else:
         _start(cpus, dashboard=dashboard)
     try:
-        yield
+        yield bool(address)
     finally:
         ray.shutdown()
+
+
+def lacking(count: int, each: Mapping[str, float], found: Mapping[str, float]) -> str | None:
+    """What a cluster with the resources `found` lacks of `count` workers' own; None where it has all."""
+    short = {name: amount for name, amount in each.items() if amount * count > found.get(name, 0)}
+    if not short:
+        return None
+    wanted = ", ".join(f"{amount * count:g} {name}" for name, amount in short.items())
+    there = ", ".join(f"{found.get(name, 0):g}" for name in short)
+    return (
+        f"{count} workers ask for {wanted}, and there are {there}"
+        if count > 1
+        else (f"a worker asks for {wanted}, and there are {there}")
+    )
 
 
 def _attach(address: str) -> None:

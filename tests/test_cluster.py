@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
 
-from dlsvc.cluster import cluster
+from dlsvc.cluster import cluster, lacking
 from dlsvc.errors import ClusterUnreachable
+from dlsvc.spec.load import dump_yaml
+from tests.train.trials import spec_of
 
 
 def test_ray_that_does_not_start_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,3 +37,22 @@ def test_address_where_nothing_listens_fails_at_once(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with pytest.raises(ClusterUnreachable, match="nothing listens at 127.0.0.1:9"), cluster("127.0.0.1:9", cpus=2):
         pass
+
+
+def test_what_a_cluster_lacks_is_counted() -> None:
+    found = {"CPU": 4.0, "GPU": 1.0}
+    assert lacking(4, {"CPU": 1}, found) is None
+    assert lacking(1, {"CPU": 1, "GPU": 1}, found) is None
+    assert lacking(3, {"CPU": 2, "GPU": 1}, found) == "3 workers ask for 6 CPU, 3 GPU, and there are 4, 1"
+    assert lacking(1, {"CPU": 1, "TPU": 1}, found) == "a worker asks for 1 TPU, and there are 0"
+
+
+def test_workers_that_this_machine_can_never_hold_are_refused(home: Path, tmp_path: Path) -> None:
+    """Ray would wait for them for ever. In a process of its own, whose cluster is its own too."""
+    file = tmp_path / "spec.yaml"
+    file.write_text(dump_yaml(spec_of("lenet5", scaling={"resources": {"gpu": 8}})))
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    command = [sys.executable, "-m", "dlsvc.cli", "train", str(file), "--name", "too-large"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 2
+    assert "a worker asks for 8 GPU, and there are " in done.stderr

@@ -9,6 +9,9 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
 
 from dlsvc.augment import registry as augmentations
 from dlsvc.errors import Problem, did_you_mean
@@ -194,6 +197,30 @@ def _promotion_is_decidable(spec: TrainSpec) -> Found:
             )
 
 
+def _no_setting_is_ignored(spec: TrainSpec) -> Found:
+    """A setting that another one makes meaningless must keep its default."""
+    text, data = spec.data.text, spec.data
+    if text is not None and text.vocabulary is not None and text.tokenizer != _default(text, "tokenizer"):
+        yield "data.text.tokenizer", "a published vocabulary brings its own; leave one of both out"
+    if text is not None and text.target_len is not None and text.target is None:
+        yield "data.text.target_len", "is the length of data.text.target, which isn't given"
+    if data.feed == "resident" and data.stream != type(data.stream)():
+        yield "data.stream", "a resident feed has no stream; use feed: stream or auto, or leave it out"
+    if isinstance(spec.scaling.workers, int) and spec.scaling.resize_every_s != _default(
+        spec.scaling, "resize_every_s"
+    ):
+        yield "scaling.resize_every_s", "a fixed number of workers is never resized; give {min, max}"
+
+
+def _default(part: BaseModel, field: str) -> Any:
+    return type(part).model_fields[field].default
+
+
+def _storage_is_a_directory(spec: TrainSpec) -> Found:
+    if spec.storage is not None and "://" in spec.storage:
+        yield "storage", "runs and models live in a directory that every node sees, not at a uri; mount it"
+
+
 def _nothing_is_ignored(spec: TrainSpec) -> Found:
     """A field that the optimizer or the schedule doesn't read must keep its default."""
     yield from _ignored("optim", spec.optim)
@@ -235,7 +262,10 @@ _RULES = (
     Rule(("task.name", "evaluate.fidelity"), _samples_can_be_compared),
     Rule(("task.name", "evaluate.fidelity", "publish"), _promotion_is_decidable),
     Rule(("optim",), _nothing_is_ignored),
+    Rule(("data", "scaling"), _no_setting_is_ignored),
+    Rule(("storage",), _storage_is_a_directory),
     Rule(("data.source",), facts.source_exists),
+    Rule(("data",), facts.no_section_is_ignored),
     Rule(("data.source", "data.format"), facts.format_is_for_paths),
     Rule(("data.source", "data.limit", "evaluate.split"), facts.split_exists),
     Rule(("data.source", "data.positive"), facts.positive_is_a_class),

@@ -13,11 +13,13 @@ from pydantic_core import ErrorDetails
 
 from dlsvc.errors import Problem, did_you_mean
 from dlsvc.spec.document import Node, Place
-from dlsvc.spec.sections import NAME_PATTERN, REFERENCE_PATTERN
+from dlsvc.spec.sections import ALIAS_PATTERN, CONDITION_PATTERN, NAME_PATTERN, REFERENCE_PATTERN
 
 Loc = tuple[str | int, ...]
 
 _PATTERNS = {
+    ALIAS_PATTERN: "an alias of 1 to 63 of a-z, 0-9 and -, and not a number alone",
+    CONDITION_PATTERN: "a comparison such as `>= 0.97`, or `> prod` with what an alias has",
     NAME_PATTERN: "a name of 1 to 63 of a-z, 0-9 and -",
     REFERENCE_PATTERN: "a model reference, which is name, name@3 or name@alias, with names of a-z, 0-9 and -",
     r"^[^\x00]{1,4096}$": "a location of 1 to 4096 characters without NUL",

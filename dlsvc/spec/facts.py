@@ -110,6 +110,30 @@ def data_has_what_the_task_reads(spec: TrainSpec) -> Found:
             yield "data", f"task {task.name} reads {key} here, which needs a section in data, such as {sections}"
 
 
+# The kinds of data that each section, beside what makes texts of classes, says how to read.
+_READ_AS = {
+    "image": {"image", "image-text", "segmentation", "conversation", "vqa"},
+    "text": {"text", "translation", "image-text", "conversation", "vqa"},
+    "audio": {"audio"},
+    "video": {"video"},
+}
+
+
+def no_section_is_ignored(spec: TrainSpec) -> Found:
+    """Of a catalog's data set is known what it holds; a section for something else would be read by nobody."""
+    entry, text = _entry(spec), spec.data.text
+    if entry is None:
+        return
+    for name, kinds in _READ_AS.items():
+        makes_texts = name == "text" and text is not None and text.prompt is not None
+        if getattr(spec.data, name) is not None and entry.modality not in kinds and not makes_texts:
+            yield f"data.{name}", f"nothing would read it: {entry.name} is {entry.modality}; leave it out"
+    if spec.data.columns != type(spec.data.columns)():
+        yield "data.columns", f"names columns of data of your own; {entry.name} is of the catalog, which knows them"
+    if not spec.data.standardise and entry.modality not in ("tabular", "series"):
+        yield "data.standardise", f"is of numbers in columns; {entry.name} is {entry.modality}"
+
+
 def prompts_are_for_classes(spec: TrainSpec) -> Found:
     entry, text = _entry(spec), spec.data.text
     if entry is None or text is None or text.prompt is None:

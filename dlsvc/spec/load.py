@@ -8,18 +8,19 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from dlsvc.data.catalog import entries
+from dlsvc.data.catalog import entries, trained_weights
 from dlsvc.errors import Problem, SpecError, did_you_mean
 from dlsvc.spec.arguments import encode
 from dlsvc.spec.checks import Rule, check
 from dlsvc.spec.document import MAX_BYTES, Node, from_plain, read, scalar
-from dlsvc.spec.explain import explain, findings, place_of
+from dlsvc.spec.explain import explain, findings
 from dlsvc.spec.overrides import apply_overrides
 from dlsvc.spec.places import absolute, is_place
 from dlsvc.spec.resolve import complete, identity, resolve, resolve_micro_size
 from dlsvc.spec.schema import KINDS, ServeSpec, Spec, TrainSpec, TuneSpec
+from dlsvc.spec.tune_checks import tune_problems
 
 __all__ = ["complete", "dump_yaml", "identity", "load", "load_kind", "parse", "resolve", "resolve_micro_size"]
 
@@ -65,12 +66,17 @@ def load(path: str | Path, overrides: Sequence[str] = (), further: Sequence[Rule
 
 
 def _in_place(spec: Spec) -> Spec:
+    """With the paths of the data, of a vocabulary and of the storage in full."""
     if isinstance(spec, TuneSpec):
         return spec.model_copy(update={"train": _in_place(spec.train)})
-    if not isinstance(spec, TrainSpec) or spec.data.source in entries() or not is_place(spec.data.source):
+    if not isinstance(spec, TrainSpec):
         return spec
-    data = spec.data.model_copy(update={"source": absolute(spec.data.source)})
-    return spec.model_copy(update={"data": data})
+    data, text = spec.data, spec.data.text
+    if data.source not in entries() and is_place(data.source):
+        data = data.model_copy(update={"source": absolute(data.source)})
+    if text is not None and text.vocabulary not in (None, *trained_weights()):
+        data = data.model_copy(update={"text": text.model_copy(update={"vocabulary": absolute(str(text.vocabulary))})})
+    return spec.model_copy(update={"data": data, "storage": spec.storage and absolute(spec.storage)})
 
 
 def load_kind(
@@ -183,7 +189,8 @@ def _validated(tree: Node, model: type[Spec], further: Sequence[Rule]) -> tuple[
             found = findings(error, from_plain(plain) if broken else tree)
             problems = problems or explain(found, tree, model)
             broken |= {".".join(one.path) for one in found}
-            plain = _without(plain, [one.path for one in found])
+            plain, gone = _without(plain, [one.path for one in found])
+            broken |= {".".join(path) for path in gone}
         else:
             return spec, problems + _checked(spec, tree, broken, further)
     return None, problems
@@ -192,16 +199,22 @@ def _validated(tree: Node, model: type[Spec], further: Sequence[Rule]) -> tuple[
 def _checked(spec: Spec, tree: Node, broken: frozenset[str], further: Sequence[Rule]) -> list[Problem]:
     if isinstance(spec, TrainSpec):
         return check(spec, tree, broken, further)
-    return _tune_problems(spec, tree, broken, further) if isinstance(spec, TuneSpec) else []
+    return tune_problems(spec, tree, broken, further) if isinstance(spec, TuneSpec) else []
 
 
-def _without(plain: dict[str, Any], paths: Sequence[tuple[str, ...]]) -> dict[str, Any]:
-    """The data with each path taken out, or replaced by what stands in for it."""
+def _without(plain: dict[str, Any], paths: Sequence[tuple[str, ...]]) -> tuple[dict[str, Any], set[tuple[str, ...]]]:
+    """The data with each path taken out, or replaced by what stands in for it; and what went: where there was nothing
+    at a path, the section around it.
+    """
     plain = copy.deepcopy(plain)
+    gone: set[tuple[str, ...]] = set()
     for path in paths:
+        if any(path[: len(other)] == other for other in gone):
+            continue
         while path and not _replace(plain, path):
             path = path[:-1]
-    return plain
+        gone.add(path)
+    return plain, gone
 
 
 def _replace(root: Any, path: tuple[str, ...]) -> bool:
@@ -209,60 +222,27 @@ def _replace(root: Any, path: tuple[str, ...]) -> bool:
     *parents, last = path
     parent = root
     for part in parents:
-        parent = (
-            parent[int(part)] if isinstance(parent, list) else parent.get(part) if isinstance(parent, dict) else None
-        )
+        parent = _child(parent, part)
     if isinstance(parent, list):
         # The list stays as long as it was, so that the other paths into it hold.
-        had, parent[int(last)] = parent[int(last)] is not None, None
+        had = int(last) < len(parent) and parent[int(last)] is not None
+        if had:
+            parent[int(last)] = None
         return had
     if not isinstance(parent, dict):
         return False
     stand_in = _STAND_INS.get(path[1:] if path[0] == "train" and len(path) > 1 else path)
-    had = parent.pop(last, None) is not None
+    had = last in parent
+    parent.pop(last, None)
     if stand_in is not None:
         parent[last] = copy.deepcopy(stand_in)
     return had or stand_in is not None
 
 
-def _tune_problems(spec: TuneSpec, tree: Node, broken: frozenset[str], further: Sequence[Rule]) -> list[Problem]:
-    """The train spec's own problems, and each searched path with each of its extremes."""
-    train = tree.child("train")
-    problems: list[Problem] = []
-    if train is not None and isinstance(train.value, dict):
-        inner = frozenset(path.removeprefix("train.") for path in broken if path.startswith("train."))
-        found = check(spec.train, train, inner | ({""} if "train" in broken else frozenset()), further)
-        problems += [Problem(one.message, f"train.{one.path}", one.file, one.line, one.column) for one in found]
-    if any(path.split(".")[0] in ("train", "search") for path in broken):
-        return problems
-    for path, values in spec.search.items():
-        problems += _search_problems(spec, tree, path, values.extremes())
-    if spec.algorithm == "grid" and any(values.choice is None for values in spec.search.values()):
-        place = place_of(tree, ("algorithm",))
-        problems.append(place.problem("grid tries every combination, so each search needs `choice`", "algorithm"))
-    return problems
-
-
-def _search_problems(spec: TuneSpec, tree: Node, path: str, values: Sequence[Any]) -> list[Problem]:
-    place = place_of(tree, ("search", path), of_key=True)
-    phases = spec.train.optim.phases
-    if phases and path.startswith("optim.") and not path.startswith("optim.phases."):
-        message = (
-            f"each phase has its own optimizer; search optim.phases.{next(iter(phases))}.{path.removeprefix('optim.')}"
-        )
-        return [place.problem(message, f"search.{path}")]
-    for value in values:
-        trial = from_plain(spec.train.dump())
-        text = encode(value)
-        wrong = apply_overrides(trial, [f"{path}={text}"])
-        model: type[BaseModel] = TrainSpec
-        try:
-            TrainSpec.model_validate_json(encode(trial.plain()), strict=True)
-        except ValidationError as error:
-            wrong += explain(findings(error, trial), trial, model)
-        if wrong:
-            return [place.problem(wrong[0].message, f"search.{path}")]
-    return []
+def _child(parent: Any, part: str) -> Any:
+    if isinstance(parent, list):
+        return parent[int(part)] if int(part) < len(parent) else None
+    return parent.get(part) if isinstance(parent, dict) else None
 
 
 def _in_order(problems: Sequence[Problem]) -> list[Problem]:

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from dlsvc.spec.data_sections import AudioSpec, AugmentSpec, ColumnsSpec, DataSpec, ImageSpec, TextSpec
 from dlsvc.spec.sections import (
     MAX_SEED,
+    Alias,
     BatchSpec,
     BudgetSpec,
     CheckpointSpec,
@@ -149,7 +150,7 @@ class TunePublishSpec(Part):
     """Where the best trial's model is found afterwards."""
 
     name: Name | None = Field(None, description="null is the train spec's own")
-    alias: Name = Field("best", description="the alias that moves to the best trial's version")
+    alias: Alias = Field("best", description="the alias that moves to the best trial's version")
 
 
 class TuneSpec(_Dumped):

@@ -12,7 +12,13 @@ REFERENCE_PATTERN = r"^[a-z0-9-]{1,63}(@[a-z0-9-]{1,63})?$"
 MAX_SEED = 2**63 - 1
 MAX_WORKERS = 4096
 
+# A number alone would be taken for a version.
+ALIAS_PATTERN = r"^[0-9]*[a-z-][a-z0-9-]*$"
+NUMBER_PATTERN = r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[-+]?[0-9]+)?"
+CONDITION_PATTERN = rf"^(<|<=|>|>=) *({NUMBER_PATTERN}|[a-z0-9-]{{1,63}})$"
+
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Alias = Annotated[str, Field(pattern=ALIAS_PATTERN, max_length=63)]
 Reference = Annotated[str, Field(pattern=REFERENCE_PATTERN)]
 # Registered names follow the modules they live in, so they may hold an underscore.
 Registered = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")]
@@ -20,7 +26,7 @@ Registered = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")]
 Location = Annotated[str, Field(pattern=r"^[^\x00]{1,4096}$")]
 Text = Annotated[str, Field(min_length=1, max_length=4096)]
 # A comparison with a number, or with what the model of an alias has.
-Condition = Annotated[str, Field(pattern=r"^(<|<=|>|>=) *([-+]?[0-9.]+(e[-+]?[0-9]+)?|[a-z0-9-]{1,63})$")]
+Condition = Annotated[str, Field(pattern=CONDITION_PATTERN)]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Whole = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -157,7 +163,7 @@ class WorkerRange(Part):
 class ResourcesSpec(Part):
     """What each worker asks of Ray."""
 
-    cpu: NonNegative = Field(1, description="CPUs a worker")
+    cpu: Positive = Field(1, description="CPUs a worker")
     gpu: NonNegative = Field(0, description="GPUs a worker")
     accelerator: Text | None = Field(None, description="the kind of accelerator, as Ray names it, such as A100")
     labels: dict[str, str] = Field(default_factory=dict, description="labels that a worker's node must have")
@@ -210,7 +216,7 @@ class PublishSpec(Part):
     """Under which name the model is stored."""
 
     name: Name | None = Field(None, description="null is the spec's name")
-    alias: Name | None = Field(None, description="an alias that moves to the new version, such as best or prod")
+    alias: Alias | None = Field(None, description="an alias that moves to the new version, such as best or prod")
     promote_if: dict[str, Condition] = Field(
         default_factory=dict,
         description="the alias moves only if each metric is as asked: `>= 0.97`, or `> prod` for what an alias has",

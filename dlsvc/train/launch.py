@@ -17,10 +17,10 @@ import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer
 
-from dlsvc.cluster import cluster
-from dlsvc.data.progress import say, silent
+from dlsvc.cluster import cluster, lacking
+from dlsvc.data.progress import Say, say, silent
 from dlsvc.data.source import ResidentTable
-from dlsvc.errors import DlsvcError, RunCancelled, RunFailed
+from dlsvc.errors import DlsvcError, RunCancelled, RunFailed, UsageError
 from dlsvc.spec.schema import TrainSpec
 from dlsvc.store.home import home as home_of
 from dlsvc.store.runs import CANCELLED, FAILED, FATAL, FINISHED, Run
@@ -51,10 +51,11 @@ def train(
     try:
         job = prepare_job(spec, run, home, tell)
         with (
-            cluster(address, cpus=_cpus(spec)),
+            cluster(address, cpus=_cpus(spec)) as may_grow,
             _cancel_on_sigterm(run),
             Progress(run, job.total_steps, show=show_progress),
         ):
+            _check_room(spec, may_grow, tell)
             job = encode_once(job, tell)
             outcome = _fit(job)
         return _conclude(job, outcome, time.time() - began)
@@ -64,6 +65,19 @@ def train(
     except DlsvcError as error:
         run.mark(FAILED, str(error))
         raise
+
+
+def _check_room(spec: TrainSpec, may_grow: bool, tell: Say) -> None:
+    """Ray waits for what isn't there, without a word. Raises UsageError where it can't come."""
+    workers, asked = spec.scaling.workers, spec.scaling.resources
+    fewest = workers if isinstance(workers, int) else workers.min
+    kind = {f"accelerator_type:{asked.accelerator}": 0.001} if asked.accelerator else {}
+    lack = lacking(fewest, asked.as_ray() | kind, ray.cluster_resources())
+    if lack is None:
+        return
+    if not may_grow:
+        raise UsageError(f"scaling: {lack} on this machine; ask for less, or give --address of a cluster that has it")
+    tell(f"waiting for the cluster to grow: {lack}")
 
 
 def _fit(job: Job) -> dict[str, Any]:

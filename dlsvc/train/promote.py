@@ -7,10 +7,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from dlsvc.spec.sections import PublishSpec
+from dlsvc.spec.sections import NUMBER_PATTERN, PublishSpec
 from dlsvc.store.models import ModelStore
 
-_NUMBER = re.compile(r"[-+]?[0-9.]+(e[-+]?[0-9]+)?")
+_NUMBER = re.compile(NUMBER_PATTERN)
 _COMPARISONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
 

@@ -94,10 +94,10 @@ def test_quoted_scalars_are_text(text: str) -> None:
         ("data.augment.0.max_pixels=3", ("data", "augment", 0, "max_pixels"), 3),
         ("data.augment=[]", ("data", "augment"), []),
         ("data.image={size: 28, mean: [0.1]}", ("data", "image", "mean"), [0.1]),
-        ("data.text.max_seq_len=8", ("data", "text", "max_seq_len"), 8),
+        ("data.image.std=[0.5]", ("data", "image", "std"), [0.5]),
         ("scaling.workers={min: 1, max: 4}", ("scaling", "workers"), {"min": 1, "max": 4}),
         ("publish.alias=", ("publish", "alias"), None),
-        ("storage=a=b", ("storage",), "a=b"),
+        ("storage=/a=b", ("storage",), "/a=b"),
     ],
 )
 def test_override_sets_its_path(override: str, path: tuple[str | int, ...], value: Any, file: Path) -> None:

@@ -48,7 +48,7 @@ WRONG: dict[str, tuple[str, str, str]] = {
     "kind of another type": ("kind: ^^[train]\n", "kind", "no spec is of kind"),
     "upper case name": (_SOUND.replace("sound", "^^Sound"), "name", "a name of 1 to 63 of a-z, 0-9 and -"),
     "traversal": (_SOUND.replace("sound", "^^../sound"), "name", "not '../sound'"),
-    "traversal in alias": (_SOUND + "publish: {alias: ^^../../x}\n", "publish.alias", "must be a name"),
+    "traversal in alias": (_SOUND + "publish: {alias: ^^../../x}\n", "publish.alias", "must be an alias"),
     "promotion without an alias": (
         _SOUND + "publish:\n  promote_if: ^^{accuracy: '> 0.9'}\n",
         "publish.promote_if",
@@ -59,10 +59,16 @@ WRONG: dict[str, tuple[str, str, str]] = {
         "publish.promote_if.accuracc",
         "did you mean 'accuracy'?",
     ),
+    "promotion by two numbers": (
+        _SOUND + "publish: {alias: prod, promote_if: {accuracy: ^^'> 1.2.3'}}\n",
+        "publish.promote_if.accuracy",
+        "must be a comparison such as `>= 0.97`",
+    ),
+    "a number as alias": (_SOUND + "publish: {alias: ^^'3'}\n", "publish.alias", "and not a number alone"),
     "promotion by no comparison": (
         _SOUND + "publish: {alias: prod, promote_if: {accuracy: ^^high}}\n",
         "publish.promote_if.accuracy",
-        "^(<|<=|>|>=)",
+        "must be a comparison",
     ),
     "samples of a classifier": (
         _SOUND + "evaluate:\n  fidelity: ^^{features: lenet5}\n",
@@ -327,6 +333,70 @@ WRONG: dict[str, tuple[str, str, str]] = {
         "algorithm",
         "each search needs `choice`",
     ),
+    "search by no metric": (
+        _TUNE + "search: {optim.lr: {choice: [1]}}\nmetric: ^^acuracy\n",
+        "metric",
+        "did you mean 'accuracy'?",
+    ),
+    "nothing to stop by": (
+        _TUNE + "search: {optim.lr: {choice: [1]}}\nscheduler: ^^asha\n",
+        "scheduler",
+        "give train.evaluate.every_steps",
+    ),
+    "grace of nobody": (
+        _TUNE + "search: {optim.lr: {choice: [1]}}\ngrace_steps: ^^7\n",
+        "grace_steps",
+        "only asha does",
+    ),
+    "search of no argument": (
+        _TUNE + "search: {^^model.args.fooo: {choice: [1]}}\n",
+        "search.model.args.fooo",
+        "there is no such field",
+    ),
+    "search of no model": (
+        _TUNE + "search: {^^model.name: {choice: [lenet5, lenet6]}}\n",
+        "search.model.name",
+        "did you mean 'lenet5'?",
+    ),
+    "a trial that can't be": (
+        _TUNE + "search: {^^batch.micro_size: {choice: [7]}}\n",
+        "search.batch.micro_size",
+        "7 doesn't divide global_size",
+    ),
+    "half a range": (
+        _TUNE + "search: {optim.lr: {uniform: ^^[0.1]}}\n",
+        "search.optim.lr.uniform.1",
+        "is missing",
+    ),
+    # Values that are missing, or null, within what is there.
+    "half a pair": (_SOUND + "optim: {betas: ^^[0.9]}\n", "optim.betas.1", "is missing"),
+    "null for a choice": (
+        _SOUND.replace("size: 28}}\n" + _BUDGET, "size: 28}, feed: ^^null}\n" + _BUDGET),
+        "data.feed",
+        "must be 'auto', 'resident' or 'stream', not null",
+    ),
+    # What nobody would read.
+    "section of other data": (
+        _SOUND.replace("size: 28}}\n" + _BUDGET, "size: 28}, audio: ^^{seconds: 2}}\n" + _BUDGET),
+        "data.audio",
+        "digits is image",
+    ),
+    "columns of the catalog": (
+        _SOUND.replace("size: 28}}\n" + _BUDGET, "size: 28}, columns: ^^{image: pixels}}\n" + _BUDGET),
+        "data.columns",
+        "names columns of data of your own",
+    ),
+    "stream without one": (
+        _SOUND.replace("size: 28}}\n" + _BUDGET, "size: 28}, feed: resident, stream: ^^{actors: 3}}\n" + _BUDGET),
+        "data.stream",
+        "a resident feed has no stream",
+    ),
+    "resizing what is fixed": (
+        _SOUND + "scaling: {resize_every_s: ^^5}\n",
+        "scaling.resize_every_s",
+        "is never resized",
+    ),
+    "storage at a uri": (_SOUND + "storage: ^^s3://bucket/runs\n", "storage", "mount it"),
     "inner train": (
         _TUNE.replace("lenet5", "^^lenet") + "search: {optim.lr: {choice: [1]}}\n",
         "train.model.name",
