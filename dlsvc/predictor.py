@@ -64,6 +64,9 @@ class Predictor:
         self.task = bundle.task()
         self.modules = self.task.modules(bundle.model())
         self.preprocess = Preprocess.from_json(bundle.preprocess)
+        if self.task.keeps_size:
+            # Images of their own sizes don't fit together, and eight copies of a large one not into memory.
+            self.preprocess, self.batch_size = self.preprocess.with_whole_images(), 1
 
     @property
     def task_name(self) -> str:
@@ -81,7 +84,8 @@ class Predictor:
     def prepare(self, inputs: Sequence[Input]) -> list[Arrays]:
         """Each input as the row that it will be in a batch. Raises DataError with the index of a bad one."""
         rows: list[Arrays] = [{}] * len(inputs)
-        for places in _alike([tuple(sorted(item)) for item in inputs]):
+        apart = self.task.keeps_size
+        for places in _alike([(place if apart else 0, *sorted(item)) for place, item in enumerate(inputs)]):
             found = in_rows(self._arrays([inputs[place] for place in places]))
             for place, row in zip(places, found, strict=True):
                 rows[place] = row

@@ -182,8 +182,8 @@ def _sized_mask(image: Image.Image, size: int) -> Pixels:
     return np.asarray(image).astype(np.uint8)
 
 
-def resize_pixels(pixels: Pixels, channels: int, size: int) -> Pixels:
-    """A raw image (H, W) or (H, W, 1 | 3 | 4) as (size, size, channels)."""
+def resize_pixels(pixels: Pixels, channels: int, size: int | None) -> Pixels:
+    """A raw image (H, W) or (H, W, 1 | 3 | 4) as (size, size, channels), or without a size as (H, W, channels)."""
     squeezed = pixels[..., 0] if pixels.ndim == 3 and pixels.shape[-1] == 1 else pixels
     return _pixels(flatten(Image.fromarray(np.ascontiguousarray(squeezed)), channels), size)
 

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 from dlsvc.data.codecs import Pixels, Undecodable, apart, decode_image, resize_pixels
 
+# Pixels of an image that is not resized: enlarged four times to a side it takes half a gigabyte a layer of 64 channels.
+LARGEST_WHOLE = 2**17
+
 
 @dataclass(frozen=True)
 class ImageInput:
@@ -64,6 +67,21 @@ class ImageInput:
             mean, std = self.mean[channel % len(self.mean)], self.std[channel % len(self.std)]
             # A byte has 256 values: looking them up is exact and several times as fast as computing each pixel's.
             found[:, channel] = _levels(mean, std)[plane]
+        return found
+
+
+@dataclass(frozen=True)
+class WholeImage(ImageInput):
+    """Not resized: for a model that makes a larger image of one of any size."""
+
+    def _one(self, image: bytes | Pixels) -> Pixels:
+        if isinstance(image, bytes):
+            found = decode_image(image, self.channels)
+        else:
+            found = resize_pixels(image, self.channels, None)
+        height, width = found.shape[:2]
+        if height * width > LARGEST_WHOLE:
+            raise Undecodable(f"the image is {width} x {height}; one of up to {LARGEST_WHOLE:,} pixels is enlarged")
         return found
 
 

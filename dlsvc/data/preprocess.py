@@ -21,7 +21,7 @@ from dlsvc.data.audio_input import AudioInput
 from dlsvc.data.chat_input import ChatInput
 from dlsvc.data.codecs import Pixels, Undecodable, decode_mask, together
 from dlsvc.data.encoded import COLUMN
-from dlsvc.data.image_input import ImageInput
+from dlsvc.data.image_input import ImageInput, WholeImage
 from dlsvc.data.series_input import SeriesInput
 from dlsvc.data.text_input import TextInput
 from dlsvc.data.tokenizer import Tokenizer, tokenizer_from_json
@@ -184,6 +184,11 @@ class Preprocess:
         if "series" in names and self.series is not None:
             arrays["series"] = np.stack(_each(inputs, "series", self.series.decode))
         return self.finish(arrays)
+
+    def with_whole_images(self) -> Preprocess:
+        """The same for images of any size, of which a request then has one: they don't fit into one batch."""
+        assert self.image is not None
+        return dataclasses.replace(self, image=WholeImage(**vars(self.image)))
 
     def check_lengths(self, inputs: Sequence[Mapping[str, Any]], *, may_cut: bool = True) -> None:
         """Raises DataError for a text that would lose its end, unless its input asks for that by a true `truncate`, and

@@ -50,6 +50,10 @@ class AdversarialSuperResolution(Task):
     def trainable(self, phase: str) -> str:
         return phase
 
+    @property
+    def keeps_size(self) -> bool:
+        return True
+
     def losses(self, modules: Modules, batch: Batch, phase: str) -> tuple[Losses, Report]:
         image, judge = batch["image"], modules["discriminator"]
         made = modules["generator"](reduced(image, self.plain.scale)).float()

@@ -123,6 +123,11 @@ class Task:
         return False
 
     @property
+    def keeps_size(self) -> bool:
+        """Whether `predict` takes images of any size, and shows them at a size that follows from it."""
+        return False
+
+    @property
     def writes(self) -> bool:
         """Whether predictions hold `written`, ids of tokens to be read as a text."""
         return False

@@ -37,6 +37,10 @@ class SuperResolution(Task):
         self.scale = model.scale
         return {"model": model}
 
+    @property
+    def keeps_size(self) -> bool:
+        return True
+
     def losses(self, modules: Modules, batch: Batch, phase: str) -> tuple[Losses, Report]:
         image = batch["image"]
         return {"loss": self.error(modules["model"](reduced(image, self.scale)).float(), image)}, {}

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from dlsvc.data.codecs import encode_png
 from dlsvc.errors import DataError
 from dlsvc.predictor import BATCH_SIZE, Predictor
+from dlsvc.tasks.super_resolution import in_unit_range
 from tests.serving.client import chirp, film, picture
 
 
@@ -172,3 +174,19 @@ def test_a_seed_decides_what_is_drawn(predictors: dict[str, Predictor]) -> None:
     asked = [{"text": "She", "seed": seed, "temperature": 2.0} for seed in (1, 1, 2)]
     first, again, other = (row["text"] for row in predictors["novel"].predict(asked))
     assert first == again != other
+
+
+def test_an_image_is_enlarged_from_its_own_size_as_in_evaluation(predictors: dict[str, Predictor]) -> None:
+    """Evaluation reads images made small; a request has the small one, of any size, beside others of other sizes."""
+    predictor = predictors["sharper"]
+    sizes = [(16, 16), (12, 10), (7, 30)]
+    given = [np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
+    rows = predictor.predict([{"image": encode_png(pixels)} for pixels in given])
+    for pixels, row in zip(given, rows, strict=True):
+        small = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255 * 2 - 1
+        with torch.inference_mode():
+            wanted = in_unit_range(predictor.modules["model"](small))[0].permute(1, 2, 0).numpy()
+        assert row["image"].shape == (2 * pixels.shape[0], 2 * pixels.shape[1], 3)
+        np.testing.assert_allclose(row["image"], wanted, atol=1e-6)
+    with pytest.raises(DataError, match="400 x 400; one of up to 131,072 pixels is enlarged"):
+        predictor.predict([{"image": encode_png(np.zeros((400, 400, 3), np.uint8))}])
