@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from dlsvc.augment.pipeline import Pipeline
@@ -17,6 +18,7 @@ from dlsvc.errors import DataError, UsageError
 from dlsvc.spec.data_sections import DataSpec
 from dlsvc.spec.load import identity, resolve
 from dlsvc.spec.schema import TrainSpec
+from dlsvc.store.models import ModelStore
 from dlsvc.store.runs import Run, RunStore
 from dlsvc.train.buildable import unbuildable
 from dlsvc.train.feeding import augmentations_of
@@ -30,7 +32,9 @@ WINDOW_BYTES = CACHE_BYTES // 2
 
 
 def open_run(spec: TrainSpec, run_name: str | None, home: Path) -> tuple[TrainSpec, Run]:
-    """The run that this spec and name mean, and the spec with `auto` settled as when the run began."""
+    """The run that this spec and name mean, and the spec with all settled as when the run began: `auto`, and which
+    version of a model it starts from. Raises NotFound for one that isn't published.
+    """
     store = RunStore(home)
     if run_name and store.exists(run_name) and spec.batch.micro_size == "auto":
         # Another number of workers must not settle `auto` anew in the middle of a run.
@@ -38,7 +42,25 @@ def open_run(spec: TrainSpec, run_name: str | None, home: Path) -> tuple[TrainSp
         spec = spec.model_copy(update={"batch": spec.batch.model_copy(update={"micro_size": kept})})
     spec = resolve(spec)
     name = run_name or f"{spec.name[:54]}-{spec.digest()[:8]}"
+    before = store.open(name).read("spec.json")["init_from"] if store.exists(name) else {}
+    spec = spec.model_copy(update={"init_from": _pinned(spec.init_from, before, home)})
     return spec, store.begin(name, spec.dump(), identity(spec))
+
+
+def _pinned(init_from: Mapping[str, str], before: Mapping[str, str], home: Path) -> dict[str, str]:
+    """Each reference with its version: what a name or an alias means now, or meant when the run began."""
+    found = {}
+    for glob, reference in init_from.items():
+        earlier = before.get(glob, "")
+        if earlier.partition("@")[0] == reference.partition("@")[0] and not _is_version(reference):
+            found[glob] = earlier
+        else:
+            found[glob] = "@".join(map(str, ModelStore(home).resolve(reference)))
+    return found
+
+
+def _is_version(reference: str) -> bool:
+    return reference.partition("@")[2].isdigit()
 
 
 def prepare_job(spec: TrainSpec, run: Run, home: Path, say: Say = silent) -> Job:

@@ -13,6 +13,7 @@ import torch
 from dlsvc.errors import NotFound
 from dlsvc.store.models import ModelStore
 from dlsvc.train.needs import settle_needs
+from dlsvc.train.prepare import open_run
 from tests.train.trials import spec_of, train_in_group
 
 SHORT: dict[str, Any] = {"budget__steps": 6, "batch__micro_size": 32}
@@ -48,6 +49,19 @@ def test_frozen_parameters_agree_under_sharding(
     strategy: str, home: Path, parent: str, expected: dict[str, Any]
 ) -> None:
     assert chained(home, parent, strategy)["weights_sha256"] == expected["weights_sha256"]
+
+
+def test_a_run_goes_on_from_the_version_that_it_began_with(home: Path, parent: str) -> None:
+    """Though another has been published since: which version it was is part of what the run is a function of."""
+    spec = spec_of("vit", **SHORT, init_from={"blocks.*": "parent"})
+    begun, run = open_run(spec, "pinned", home)
+    assert begun.init_from == run.read("spec.json")["init_from"] == {"blocks.*": parent}
+    newer = spec_of("vit", **SHORT, seed=8, strategy="plain", publish__name="parent")
+    train_in_group(newer, home, run_name="parent-again", world_size=1)
+    assert open_run(spec, "pinned", home)[0].init_from == {"blocks.*": parent}
+    assert open_run(spec, "pinned-later", home)[0].init_from == {"blocks.*": "parent@2"}
+    with pytest.raises(NotFound, match="no model is called 'orphan'"):
+        open_run(spec_of("vit", init_from={"blocks.*": "orphan"}), "pinned-to-none", home)
 
 
 def test_missing_parent_prints_the_command_that_makes_it() -> None:
