@@ -60,6 +60,7 @@ from serving.dialects.reading import (
     read_classification,
     read_continuation,
     read_contrastive,
+    read_embedded,
     read_films,
     read_prompt,
     read_question,
@@ -72,6 +73,7 @@ from serving.dialects.reading import (
     read_texts,
     read_threshold,
     read_translation,
+    read_words,
 )
 from serving.dialects.values import read_integer
 
@@ -195,11 +197,11 @@ def _check_parameters(task: str, dialect: _Dialect, parameters: Mapping[str, Any
     for name, value in parameters.items():
         if name in dialect.parameters:
             continue
-        if name in _ONLY:
-            if value != _ONLY[name]:
-                raise UsageError(f'"{name}" can only be {json.dumps(_ONLY[name])} here')
-        else:
+        only, tasks = _ONLY.get(name, (None, ()))
+        if task not in tasks:
             raise UsageError(f"{task} takes no parameter {name!r}{did_you_mean(name, dialect.parameters)}")
+        if value != only:
+            raise UsageError(f'"{name}" can only be {json.dumps(only)} here')
 
 
 def _write_masked(asked: Request, predictions: Sequence[Prediction], classes: Sequence[str]) -> Answer:
@@ -275,7 +277,11 @@ def _write_image(asked: Request, predictions: Sequence[Prediction], classes: Seq
 
 
 def _write_embedding(asked: Request, predictions: Sequence[Prediction], classes: Sequence[str]) -> Answer:
-    vectors = [_finite(row["embedding"]).tolist() for row in predictions]
+    found = [_finite(row["embedding"]) for row in predictions]
+    if asked.parameters.get("normalize"):
+        # A vector of zeros has no direction, and stays as it is.
+        found = [vector / (np.linalg.norm(vector) or 1.0) for vector in found]
+    vectors = [vector.tolist() for vector in found]
     return Answer(vectors[0] if asked.single else vectors)
 
 
@@ -325,12 +331,13 @@ class _Dialect:
 
 _PLURALS = {"image": "images", "audio": "sounds", "video": "films"}
 
-# The client's parameters that have one value here: it may be named.
-_ONLY: Mapping[str, Any] = {
-    "function_to_apply": "softmax",
-    "normalize": True,
-    "subtask": "semantic",
-    "stream": False,
+_CLASSIFIERS = tuple(f"{kind}classification" for kind in ("", "audio-", "text-", "video-", "series-"))
+# The client's parameters that have one value here, and the tasks that have them: the value may be named.
+_ONLY: Mapping[str, tuple[Any, tuple[str, ...]]] = {
+    "function_to_apply": ("softmax", _CLASSIFIERS),
+    "normalize": (True, ("masked-language-modeling", "contrastive")),
+    "subtask": ("semantic", ("segmentation",)),
+    "stream": (False, ("conversation", "bootstrapped", "captioning", "translation")),
 }
 
 _CONTINUING = ("stream", "seed", "max_new_tokens", "temperature", "top_k", "top_p", "do_sample", "return_full_text")
@@ -341,7 +348,7 @@ _MAKING = ("seed", "num_inference_steps", "guidance_scale")
 _GENERATION = _Dialect(
     read_seed, _write_image, ("seed", "prompt"), None, 'JSON, such as {"inputs": "", "parameters": {"seed": 0}}'
 )
-_WORDS = _Dialect(read_sentences, _write_embedding, ("truncate",), None, _JSON_TEXT)
+_WORDS = _Dialect(read_words, _write_embedding, ("truncate", "normalize"), None, _JSON_TEXT)
 
 _DIALECTS: Mapping[str, _Dialect] = {
     "classification": _Dialect(read_classification, _write_classification, ("top_k",)),
@@ -361,7 +368,7 @@ _DIALECTS: Mapping[str, _Dialect] = {
     "translation": _Dialect(
         read_translation, _write_translation, ("num_beams", "length_penalty", "src_lang", "tgt_lang"), None, _JSON_TEXT
     ),
-    "embedding": _Dialect(read_classification, _write_embedding, ()),
+    "embedding": _Dialect(read_embedded, _write_embedding, ("normalize",)),
     "reconstruction": _Dialect(read_reconstruction, _write_image, ("seed", "prompt")),
     "autoencoding": _Dialect(read_reconstruction, _write_image, ("prompt",)),
     "adversarial": _GENERATION,

@@ -66,10 +66,8 @@ def read_continuation(inputs: Any, parameters: Mapping[str, Any]) -> Read:
     """A text or several to go on with."""
     found = read_writing(parameters)
     several = inputs if isinstance(inputs, list) else [inputs]
-    stream = parameters.get("stream", False)
-    if not isinstance(stream, bool):
-        raise UsageError(f'"stream" must be true or false, not {kind_of(stream)}')
-    if stream and len(several) != 1:
+    read_flag(parameters, "return_full_text")
+    if read_flag(parameters, "stream") and len(several) != 1:
         raise UsageError(f"a stream is of one text, not of {len(several)}; ask for each by itself")
     return [{"text": read_text(text, f"input {place}"), **found} for place, text in enumerate(several)], False
 
@@ -79,6 +77,9 @@ def read_question(inputs: Any, parameters: Mapping[str, Any]) -> Read:
     given = {"question": inputs} if isinstance(inputs, str) else inputs
     if "question" in parameters:  # as the client has it: beside the image, which is there twice
         given = {"question": parameters["question"], "image": parameters.get("image", inputs)}
+        # There it says how many answers are wanted; among other parameters it is the sampler's.
+        if parameters.get("top_k", 1) != 1:
+            raise UsageError('a question gets one answer: "top_k" can only be 1 beside "question"')
     if not isinstance(given, dict) or given.keys() - {"image"} not in ({"question"}, {"conversation"}):
         raise UsageError(
             '"inputs" must be a question, or an object with "question" or "conversation", and perhaps "image", one or '
@@ -106,9 +107,9 @@ def read_writing(parameters: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("temperature", "top_p"):
         if name in parameters:
             found[name] = read_number(parameters, name)
-    if parameters.get("do_sample") is True:
+    if read_flag(parameters, "do_sample"):
         found.setdefault("temperature", 1.0)
-    elif parameters.get("do_sample") is False:
+    elif "do_sample" in parameters:
         found["temperature"] = 0.0
     return found
 
@@ -128,6 +129,18 @@ def read_sentences(inputs: Any, parameters: Mapping[str, Any]) -> Read:
     return found, not isinstance(inputs, list)
 
 
+def read_words(inputs: Any, parameters: Mapping[str, Any]) -> Read:
+    """A text or several, of which vectors are wanted, perhaps of length one."""
+    read_flag(parameters, "normalize")
+    return read_sentences(inputs, parameters)
+
+
+def read_embedded(inputs: Any, parameters: Mapping[str, Any]) -> Read:
+    """What a classifier reads, of which a vector is wanted, perhaps of length one."""
+    read_flag(parameters, "normalize")
+    return read_classification(inputs, parameters)
+
+
 def read_texts(inputs: Any, parameters: Mapping[str, Any]) -> Read:
     """A text or several. The client expects a list of answers even to one."""
     read_integer(parameters, "top_k", DEFAULT_TOP_K, 1)
@@ -136,10 +149,15 @@ def read_texts(inputs: Any, parameters: Mapping[str, Any]) -> Read:
 
 def read_truncate(parameters: Mapping[str, Any]) -> Input:
     """Whether of a text that is too long the beginning is to be read."""
-    value = parameters.get("truncate", False)
+    return {"truncate": True} if read_flag(parameters, "truncate") else {}
+
+
+def read_flag(parameters: Mapping[str, Any], name: str) -> bool:
+    """What is given as true or false; false where it isn't given."""
+    value = parameters.get(name, False)
     if not isinstance(value, bool):
-        raise UsageError(f'"truncate" must be true or false, not {kind_of(value)}')
-    return {"truncate": True} if value else {}
+        raise UsageError(f'"{name}" must be true or false, not {kind_of(value)}')
+    return value
 
 
 def read_reconstruction(inputs: Any, parameters: Mapping[str, Any]) -> Read:

@@ -89,6 +89,12 @@ def _parse(task: str, body: bytes, content_type: str) -> huggingface.Request | N
         ("translation", as_json("a", stream=True), "can only be false"),
         ("conversation", as_json({"question": "a", "image": []}), "an empty list"),
         ("conversation", as_json({"question": "a", "image": ["", 3]}), '"image 1" must be an image in base64'),
+        ("conversation", as_json("", question="a", top_k=3), "a question gets one answer"),
+        ("segmentation", as_json("", function_to_apply="softmax"), "takes no parameter 'function_to_apply'"),
+        ("language-modeling", as_json("a", do_sample="yes"), '"do_sample" must be true or false'),
+        ("language-modeling", as_json("a", return_full_text="no"), '"return_full_text" must be true or false'),
+        ("word-embedding", as_json("a", normalize=1), '"normalize" must be true or false'),
+        ("masked-language-modeling", as_json("a", normalize=False), '"normalize" can only be true here'),
         ("juggling", as_json(""), "no route"),
     ],
 )
@@ -198,3 +204,10 @@ def test_an_answer_that_is_not_finite_is_an_error() -> None:
     asked = huggingface.parse("classification", as_json([0.0]))
     with pytest.raises(DataError, match="not finite"):
         huggingface.answer("classification", asked, [{"scores": np.float32([np.nan, 1])}], ["a", "b"])
+
+
+def test_vectors_have_length_one_where_that_is_asked_for() -> None:
+    rows = [{"embedding": np.asarray([3.0, 4.0])}, {"embedding": np.zeros(2)}]
+    for normalize, wanted in ((True, [[0.6, 0.8], [0.0, 0.0]]), (False, [[3.0, 4.0], [0.0, 0.0]])):
+        asked = huggingface.parse("word-embedding", as_json(["a", "b"], normalize=normalize))
+        assert huggingface.answer("word-embedding", asked, rows, ()).content == wanted
