@@ -78,5 +78,5 @@ def _refusal(
     request: Request, error: Exception, text: str, status: int, headers: Mapping[str, str] | None = None
 ) -> Response:
     """In the words of the dialect whose route it is."""
-    is_openai = request.url.path == openai.EMBEDDINGS
+    is_openai = request.url.path.startswith(openai.PREFIX)
     return json_response(openai.error_body(text, status, error) if is_openai else {"error": text}, status, headers)

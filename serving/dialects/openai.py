@@ -33,7 +33,8 @@ from dlsvc.predictor import Input
 from dlsvc.tasks.base import Prediction
 from serving.dialects.values import kind_of, read_text
 
-EMBEDDINGS = "/v1/embeddings"
+PREFIX = "/v1/"
+EMBEDDINGS = f"{PREFIX}embeddings"
 EXAMPLE = 'JSON, such as {"model": "minilm", "input": "a text"}'
 MAX_INPUTS = 2048
 

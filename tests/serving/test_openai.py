@@ -48,7 +48,12 @@ def test_models_are_listed_and_shown(api: openai.OpenAI) -> None:
     assert api.models.retrieve("test-minilm") in listed
     with pytest.raises(openai.NotFoundError) as caught:
         api.models.retrieve("nobody")
-    assert "no model 'nobody' is served here" in str(caught.value.body)
+    assert "no model 'nobody' is served here" in caught.value.message
+    assert (caught.value.type, caught.value.code, caught.value.param) == (
+        "invalid_request_error",
+        "model_not_found",
+        "model",
+    )
 
 
 @pytest.mark.parametrize("name", ENCODERS)
