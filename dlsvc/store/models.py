@@ -19,9 +19,10 @@ from typing import Any
 from torch import Tensor
 
 from dlsvc.errors import NotFound, Refused, UsageError, did_you_mean
+from dlsvc.spec.sections import NAME_PATTERN
 from dlsvc.store.bundle import LINEAGE, Bundle, write_bundle
 
-_NAME = re.compile(r"[a-z0-9-]{1,63}")
+_NAME = re.compile(NAME_PATTERN)
 
 
 class ModelStore:
@@ -63,7 +64,10 @@ class ModelStore:
         return Bundle.open(self.root / name / str(version), f"{name}@{version}")
 
     def publish(self, name: str, weights: Mapping[str, Tensor], documents: Mapping[str, Any]) -> str:
-        """Add a version, or find the one that this run has already published. Returns `name@version`."""
+        """Add a version, or find the one that this run has already published. Returns `name@version`. Raises
+        UsageError for a name that no reference could have.
+        """
+        check_model_name(name)
         folder = self.root / name
         folder.mkdir(parents=True, exist_ok=True)
         for version in reversed(self.versions(name)):
@@ -129,6 +133,12 @@ class ModelStore:
                     }
                 )
         return rows
+
+
+def check_model_name(name: str) -> None:
+    """Raises UsageError for what can't be a model's name: no reference could have it."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{name!r} can't be a model's name; use 1 to 63 of a-z, 0-9 and -")
 
 
 def _same_origin(path: Path, lineage: Mapping[str, Any]) -> bool:

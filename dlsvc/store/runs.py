@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 import uuid
@@ -22,10 +23,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dlsvc.errors import DlsvcError, NotFound, Refused, did_you_mean
+from dlsvc.errors import DlsvcError, NotFound, Refused, UsageError, did_you_mean
 
 _JOURNALS = ("attempts.jsonl", "metrics.jsonl", "evaluations.jsonl", "quarantine.jsonl", "log.txt")
 _FOLLOW_S = 0.5
+
+# As a spec's names, and with an underscore, which a trial's name has from Ray.
+_NAME = re.compile(r"[a-z0-9_-]{1,63}")
 
 # What a restart can't mend; its presence ends the run.
 FATAL = "fatal.json"
@@ -148,14 +152,16 @@ class RunStore:
         self.root = home / "runs"
 
     def names(self) -> list[str]:
-        return sorted(path.parent.name for path in self.root.glob("*/spec.json"))
+        found = (path.parent.name for path in self.root.glob("*/spec.json"))
+        return sorted(name for name in found if _NAME.fullmatch(name))
 
     def open(self, name: str) -> Run:
-        if not (self.root / name / "spec.json").exists():
+        if not self.exists(name):
             raise NotFound(f"no run is called {name!r}{did_you_mean(name, self.names())}")
         return Run(self.root / name)
 
     def exists(self, name: str) -> bool:
+        check_run_name(name)
         return (self.root / name / "spec.json").exists()
 
     def begin(self, name: str, resolved: Mapping[str, Any], identity: str) -> Run:
@@ -187,6 +193,12 @@ class RunStore:
         if status["host"] == os.uname().nodename:
             os.kill(int(status["pid"]), signal.SIGTERM)
         return run
+
+
+def check_run_name(name: str) -> None:
+    """Raises UsageError for what can't be a run's name: it is a directory's, and others would lie elsewhere."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{name!r} can't be a run's name; use 1 to 63 of a-z, 0-9, _ and -")
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

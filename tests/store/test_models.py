@@ -23,11 +23,11 @@ def store(tmp_path: Path) -> ModelStore:
     return store
 
 
-def publish(store: ModelStore, run: str) -> str:
+def publish(store: ModelStore, run: str, name: str = "net") -> str:
     config = {"schema": 1, "model": {"name": "lenet5", "args": {}}, "task": {"name": "classification"}, "spec": None}
     lineage = {"run": run, "weights_sha256": run, "identity": "i"}
     documents = {"config.json": config, "preprocess.json": {}, "metrics.json": {}, "lineage.json": lineage}
-    return store.publish("net", {"weight": torch.ones(2)}, documents)
+    return store.publish(name, {"weight": torch.ones(2)}, documents)
 
 
 def test_versions_count_up_and_the_last_is_the_default(store: ModelStore) -> None:
@@ -62,6 +62,21 @@ def test_version_that_an_alias_names_is_kept(store: ModelStore) -> None:
 def test_wrong_reference(store: ModelStore, reference: str, error: type[Exception]) -> None:
     with pytest.raises(error):
         store.resolve(reference)
+
+
+@pytest.mark.parametrize("name", ["../../net", "My_Model", "net@1", "", "net\n"])
+def test_wrong_name_is_refused_before_it_is_a_directory(name: str, tmp_path: Path) -> None:
+    store = ModelStore(tmp_path / "home")
+    with pytest.raises(UsageError, match="use 1 to 63 of a-z, 0-9 and -"):
+        publish(store, "first", name)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [["import", "no-such-directory", "../net"], ["soup", "../net", "one", "two"]])
+def test_the_commands_check_the_name_first(command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DLSVC_HOME", str(tmp_path))
+    said = CliRunner().invoke(main, ["models", *command])
+    assert (said.exit_code, "can't be a model's name" in said.stderr) == (2, True)
 
 
 def test_the_command_removes(store: ModelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

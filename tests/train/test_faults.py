@@ -175,7 +175,8 @@ def _raising(rank: int, world_size: int, job: Any, messages: tuple[str, ...]) ->
 def test_a_failure_that_comes_again_at_the_same_place_ends_the_run(
     messages: tuple[str, ...], condemned_after: int | None, home: Path
 ) -> None:
-    spec, run = open_run(spec_of("lenet5", **CHANGES), f"again-{messages[0][:3].strip('[')}-{messages[1][:3]}", home)
+    name = f"again-{messages[0][:3]}-{messages[1][:3]}".replace("[", "")
+    spec, run = open_run(spec_of("lenet5", **CHANGES), name, home)
     job = prepare_job(spec, run, home)
     for life in range(1, 4):
         if run.condemned:
