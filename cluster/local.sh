@@ -14,11 +14,25 @@ if [ ! -s "$RAY_AUTH_TOKEN_PATH" ]; then
     (umask 077 && python3 -c "import secrets; print(secrets.token_hex(32), end='')" >"$RAY_AUTH_TOKEN_PATH")
 fi
 
+is_taken() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+for one in "$port" "$dashboard"; do
+    if is_taken "$one"; then
+        echo "something listens on port $one already; choose others with PORT and DASHBOARD_PORT" >&2
+        exit 1
+    fi
+done
+
 ray start --head --block --port="$port" --dashboard-host=127.0.0.1 --dashboard-port="$dashboard" --num-cpus="$cpus" &
 head=$!
 # The second node goes first: it tells the head that it leaves.
 trap 'kill "${second:-}" 2>/dev/null; wait "${second:-}" 2>/dev/null; kill "$head" 2>/dev/null; wait' EXIT
-until (exec 3<>"/dev/tcp/127.0.0.1/$dashboard") 2>/dev/null; do sleep 1; done
+until is_taken "$dashboard"; do
+    if ! kill -0 "$head" 2>/dev/null; then
+        echo "the head ended before its dashboard answered on port $dashboard; what it said is above" >&2
+        exit 1
+    fi
+    sleep 1
+done
 ray start --block --address="127.0.0.1:$port" --num-cpus="$cpus" &
 second=$!
 

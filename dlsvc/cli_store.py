@@ -80,7 +80,8 @@ def models() -> None:
 def models_ls(as_json: bool) -> None:
     """List every version of every model."""
     rows = _models().table()
-    answer({"models": rows}, as_json, table(rows, ("model", "aliases", "task", "metrics")))
+    columns = ("model", "aliases", "task", "metrics", *(["damage"] if any(row["damage"] for row in rows) else []))
+    answer({"models": rows}, as_json, table(rows, columns))
 
 
 @models.command("show")

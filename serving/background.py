@@ -38,7 +38,12 @@ def launch(spec: ServeSpec, *, home: Path, address: str | None) -> dict[str, Any
             start_new_session=True,
         )
     record.write_text(json.dumps({"pid": process.pid, **facts}, indent=1) + "\n")
-    _wait(process, url_of(spec), log)
+    try:
+        _wait(process, url_of(spec), log)
+    except RunFailed:
+        # It may have been ended before it could do so itself.
+        _forget(record, process.pid)
+        raise
     return {"status": "ready", "pid": process.pid, **facts, "stop": f"kill {process.pid}"}
 
 
@@ -53,8 +58,10 @@ def main() -> None:
     asked = parser.parse_args()
     try:
         spec = serve_spec(asked.what, asked.host, asked.port)
-        serve_until_stopped(spec, home=asked.home, address=asked.address)
-        _forget(asked.home / "servers" / f"{spec.port}.json")
+        try:
+            serve_until_stopped(spec, home=asked.home, address=asked.address)
+        finally:
+            _forget(asked.home / "servers" / f"{spec.port}.json", os.getpid())
     except DlsvcError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
@@ -78,7 +85,7 @@ def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
         time.sleep(0.1)
 
 
-def _forget(record: Path) -> None:
-    """Only its own: another server may have taken the port since."""
-    if record.exists() and json.loads(record.read_text(encoding="utf-8"))["pid"] == os.getpid():
+def _forget(record: Path, pid: int) -> None:
+    """Only that process's: another server may have taken the port since."""
+    if record.exists() and json.loads(record.read_text(encoding="utf-8"))["pid"] == pid:
         record.unlink()

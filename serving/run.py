@@ -17,8 +17,8 @@ from typing import Any
 
 from dlsvc.environment import prepare
 from dlsvc.errors import RunFailed, UsageError
-from dlsvc.spec.load import load_kind
-from dlsvc.spec.schema import ServedModel, ServeSpec
+from dlsvc.spec.load import load_kind, parse
+from dlsvc.spec.schema import ServeSpec
 from dlsvc.store.models import ModelStore
 from serving.ingress import fast_ingress
 
@@ -50,14 +50,16 @@ def serve_command(
 
 
 def serve_spec(models_or_spec: str | Path | Sequence[str], host: str | None, port: int | None) -> ServeSpec:
-    """The spec that the command line means; host and port override a file's."""
+    """The spec that the command line means; host and port override a file's. Raises SpecError for what is wrong."""
     given = [models_or_spec] if isinstance(models_or_spec, str | Path) else list(models_or_spec)
     if not given:
         raise UsageError("name at least one model, such as lenet5-digits@best, or a serve spec")
     changes = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     if len(given) == 1 and str(given[0]).endswith((".yaml", ".yml", ".json")):
         return load_kind(ServeSpec, given[0], [f"{name}={value}" for name, value in changes.items()])
-    return ServeSpec(models=tuple(ServedModel(model=str(model)) for model in given), **changes)
+    found = parse({"kind": "serve", "models": [{"model": str(model)} for model in given], **changes})
+    assert isinstance(found, ServeSpec)
+    return found
 
 
 def serve_until_stopped(spec: ServeSpec, *, home: Path, address: str | None) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from dlsvc.data.lock import locked
 from dlsvc.errors import DataError
 
 FILE = "quarantine.jsonl"
@@ -38,7 +36,7 @@ class Quarantine:
         self.samples: dict[int, BadSample] = {}
         self._read = 0
         if path is not None:
-            with _locked(path) as stream:
+            with locked(path) as stream:
                 self._catch_up(stream)
         self._check()
 
@@ -49,7 +47,7 @@ class Quarantine:
         if self.path is None:
             self.samples.setdefault(sample.id, sample)
         else:
-            with _locked(self.path) as stream:
+            with locked(self.path) as stream:
                 self._catch_up(stream)
                 if sample.id not in self.samples:
                     stream.write((json.dumps(asdict(sample), sort_keys=True) + "\n").encode())
@@ -80,13 +78,3 @@ def too_many_bad(bad: Sequence[BadSample], total: int, limit: float) -> str:
     more = [f"  ... and {len(bad) - _SHOWN} more"] if len(bad) > _SHOWN else []
     head = f"{len(bad)} of {total} samples can't be decoded, more than data.max_bad_fraction = {limit:g} allows:"
     return "\n".join([head, *lines, *more])
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[BinaryIO]:
-    """The file, for one process at a time; the lock goes with the process that holds it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield stream
-        stream.flush()

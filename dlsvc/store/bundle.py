@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from dlsvc.errors import DlsvcError, NotFound
 from dlsvc.nn.convolution import guard
 from dlsvc.registry import resolve
+from dlsvc.store.checkpoint import sync
 from dlsvc.tasks.base import Task
 
 DIGESTS = "DIGESTS.json"
@@ -41,7 +42,7 @@ class BrokenBundle(DlsvcError):
 
 
 def write_bundle(target: Path, weights: Mapping[str, Tensor], documents: Mapping[str, Any]) -> None:
-    """Write a new bundle; the digests come last."""
+    """Write a new bundle and make it durable; the digests come last."""
     target.mkdir(parents=True)
     files = {
         WEIGHTS: save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in sorted(weights.items())})
@@ -49,10 +50,12 @@ def write_bundle(target: Path, weights: Mapping[str, Tensor], documents: Mapping
     files |= {
         name: (json.dumps(document, indent=1, sort_keys=True) + "\n").encode() for name, document in documents.items()
     }
+    digests = {name: hashlib.sha256(body).hexdigest() for name, body in files.items()}
+    files[DIGESTS] = (json.dumps(digests, indent=1, sort_keys=True) + "\n").encode()
     for name, body in files.items():
         (target / name).write_bytes(body)
-    digests = {name: hashlib.sha256(body).hexdigest() for name, body in files.items()}
-    (target / DIGESTS).write_text(json.dumps(digests, indent=1, sort_keys=True) + "\n")
+        sync(target / name)
+    sync(target)
 
 
 @dataclass(frozen=True)
@@ -70,13 +73,11 @@ class Bundle:
     @classmethod
     def open(cls, path: Path, reference: str = "") -> Bundle:
         """Read and check every file. Raises NotFound, or BrokenBundle naming the file."""
-        if not (path / DIGESTS).is_file():
-            raise NotFound(f"{path} holds no bundle: {DIGESTS} is missing")
-        digests = json.loads((path / DIGESTS).read_text(encoding="utf-8"))
+        digests = _digests(path)
         for name, expected in digests.items():
             _check(path / name, expected)
         config, preprocess, metrics, lineage = (
-            json.loads((path / name).read_text(encoding="utf-8")) for name in (CONFIG, PREPROCESS, METRICS, LINEAGE)
+            _document(path, name) for name in (CONFIG, PREPROCESS, METRICS, LINEAGE)
         )
         return cls(path, reference, config, preprocess, metrics, lineage, digests)
 
@@ -101,6 +102,18 @@ class Bundle:
         return list(self.config.get("classes", []))
 
 
+def skim(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A bundle's config and metrics, whatever its weights weigh: of those only that they are there is checked. Raises
+    NotFound, or BrokenBundle naming the file.
+    """
+    digests = _digests(path)
+    for name in digests:
+        _require(path / name)
+    for name in (CONFIG, METRICS):
+        _check(path / name, digests.get(name, ""))
+    return _document(path, CONFIG), _document(path, METRICS)
+
+
 def build_model(part: Mapping[str, Any]) -> nn.Module:
     """A model from `{name, args}`."""
     return guard(resolve("model", part["name"]).load()(**_tupled(part["args"])))
@@ -117,9 +130,26 @@ def _tupled(args: Mapping[str, Any]) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in args.items()}
 
 
-def _check(path: Path, expected: str) -> None:
+def _digests(path: Path) -> dict[str, str]:
+    if not (path / DIGESTS).is_file():
+        raise NotFound(f"{path} holds no bundle: {DIGESTS} is missing")
+    return _document(path, DIGESTS)
+
+
+def _document(path: Path, name: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads((path / name).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise BrokenBundle(f"{path / name}: unreadable ({error})") from error
+
+
+def _require(path: Path) -> None:
     if not path.is_file():
         raise BrokenBundle(f"{path}: missing, DIGESTS.json lists it")
+
+
+def _check(path: Path, expected: str) -> None:
+    _require(path)
     with path.open("rb") as stream:
         if hashlib.file_digest(stream, "sha256").hexdigest() != expected:
             raise BrokenBundle(f"{path}: sha256 differs from DIGESTS.json; the file was changed after it was published")

@@ -84,7 +84,7 @@ def write_shard(target: Path, rank: int, ranges: Iterable[Range]) -> tuple[str, 
     tensors = {item.key: item.data.detach().cpu().contiguous() for item in ranges if item.data.numel()}
     try:
         save_file(tensors, path)
-        _sync(path)
+        sync(path)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"can't write {path}: {error}; the last committed checkpoint is untouched") from error
     return path.name, entry_of(path)
@@ -98,10 +98,10 @@ def commit(target: Path, manifest: Manifest) -> None:
     try:
         body = asdict(manifest)
         draft.write_text(json.dumps({**body, "sha256": _meaning(body)}, indent=1, sort_keys=True))
-        _sync(draft)
+        sync(draft)
         os.replace(draft, target / MANIFEST)
-        _sync(target)
-        _sync(target.parent)
+        sync(target)
+        sync(target.parent)
     except OSError as error:
         raise CheckpointError(f"can't commit {target}: {error}; the last committed checkpoint is untouched") from error
 
@@ -190,7 +190,7 @@ def record(root: Path, kept: Iterable[str]) -> None:
     """Remember which checkpoints are committed, so that a lost manifest is not mistaken for a save that never ended."""
     draft = root / ".COMMITTED.draft"
     draft.write_text("\n".join(sorted(kept)) + "\n")
-    _sync(draft)
+    sync(draft)
     os.replace(draft, root / "COMMITTED")
 
 
@@ -261,7 +261,8 @@ def weights_sha256(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Until a file's content, or a directory's names, would outlast a loss of power."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

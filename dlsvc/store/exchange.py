@@ -27,7 +27,7 @@ from dlsvc.store.bundle import CONFIG, LINEAGE, METRICS, PREPROCESS, Bundle, bui
 from dlsvc.store.checkpoint import weights_sha256
 from dlsvc.store.interchange import Imported, export_directory, import_directory
 from dlsvc.store.keymaps import import_weights
-from dlsvc.store.models import ModelStore
+from dlsvc.store.models import ModelStore, check_model_name
 from dlsvc.store.preprocessors import read_sounds, write_sounds
 
 # Trained weights of the catalog: the layout that they are in, the model's arguments, the file.
@@ -51,12 +51,14 @@ def export_bundle(bundle: Bundle, target: Path, library: str) -> None:
 
 def import_bundle(store: ModelStore, source: Path, name: str) -> str:
     """Publish the model of a directory; it can be served, exported and started from. Returns `name@version`."""
+    check_model_name(name)
     found = import_directory(source)
     return _publish(store, found, name, origin=source.name, preprocess=_preprocess(source, found))
 
 
 def import_trained(store: ModelStore, entry: CatalogEntry, home: Path, name: str) -> str:
     """Publish trained weights of the catalog, pulled first. Returns `name@version`."""
+    check_model_name(name)
     if entry.name not in _TRAINED:
         raise UsageError(f"no model here takes the weights {entry.name}; there is one for: {', '.join(_TRAINED)}")
     layout, args, file = _TRAINED[entry.name]

@@ -2,11 +2,12 @@
 
 HOME/models/NAME/3/...          a bundle
 HOME/models/NAME/aliases.json   {"prod": 3}
+HOME/models/NAME/removed.json   {"newest": 4}, so that no later version gets the number of one that there was
+HOME/models/NAME/.lock          whose holder adds, removes and names versions
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -18,10 +19,14 @@ from typing import Any
 
 from torch import Tensor
 
-from dlsvc.errors import NotFound, Refused, UsageError, did_you_mean
-from dlsvc.store.bundle import LINEAGE, Bundle, write_bundle
+from dlsvc.data.lock import locked
+from dlsvc.errors import DlsvcError, NotFound, Refused, UsageError, did_you_mean
+from dlsvc.spec.sections import NAME_PATTERN
+from dlsvc.store.bundle import LINEAGE, Bundle, skim, write_bundle
+from dlsvc.store.checkpoint import sync
 
-_NAME = re.compile(r"[a-z0-9-]{1,63}")
+_NAME = re.compile(NAME_PATTERN)
+_ALIASES, _REMOVED, _LOCK, _DRAFT = "aliases.json", "removed.json", ".lock", ".draft-"
 
 
 class ModelStore:
@@ -29,14 +34,14 @@ class ModelStore:
         self.root = home / "models"
 
     def names(self) -> list[str]:
-        return sorted(path.name for path in self.root.glob("*") if path.is_dir()) if self.root.exists() else []
+        """Of the models that have a version."""
+        return sorted(path.name for path in self.root.glob("*") if self.versions(path.name))
 
     def versions(self, name: str) -> list[int]:
         return sorted(int(path.name) for path in (self.root / name).glob("[0-9]*") if path.name.isdigit())
 
     def aliases(self, name: str) -> dict[str, int]:
-        path = self.root / name / "aliases.json"
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+        return _read(self.root / name / _ALIASES)
 
     def resolve(self, reference: str) -> tuple[str, int]:
         """`name`, `name@version` or `name@alias` -> (name, version). Raises NotFound with what there is."""
@@ -63,39 +68,47 @@ class ModelStore:
         return Bundle.open(self.root / name / str(version), f"{name}@{version}")
 
     def publish(self, name: str, weights: Mapping[str, Tensor], documents: Mapping[str, Any]) -> str:
-        """Add a version, or find the one that this run has already published. Returns `name@version`."""
+        """Add a version, or find the one that this run has already published. Returns `name@version`. Raises
+        UsageError for a name that no reference could have.
+        """
+        check_model_name(name)
         folder = self.root / name
-        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder / _LOCK):
+            version = self._published(name, documents[LINEAGE])
+            if version is None:
+                version = max([*self.versions(name), _read(folder / _REMOVED).get("newest", 0)]) + 1
+                _add(folder / str(version), weights, documents)
+        return f"{name}@{version}"
+
+    def _published(self, name: str, lineage: Mapping[str, Any]) -> int | None:
+        """The newest version that came out of the same run and is still as it was published."""
         for version in reversed(self.versions(name)):
-            if _same_origin(folder / str(version), documents[LINEAGE]):
-                return f"{name}@{version}"
-        draft = folder / f".draft-{uuid.uuid4().hex}"
-        write_bundle(draft, weights, documents)
-        while True:
-            version = max(self.versions(name), default=0) + 1
-            # A rename onto a version that somebody published meanwhile fails; then take the next.
-            with contextlib.suppress(OSError):
-                os.rename(draft, folder / str(version))
-                return f"{name}@{version}"
+            path = self.root / name / str(version)
+            if _same_origin(path, lineage) and _is_whole(path):
+                return version
+        return None
 
     def alias(self, reference: str, alias: str) -> str:
         """Point an alias at a version."""
         if not _NAME.fullmatch(alias) or alias.isdigit():
             raise UsageError(f"{alias!r} can't be an alias; use a-z, 0-9 and -, and not a number alone")
-        name, version = self.resolve(reference)
-        path = self.root / name / "aliases.json"
-        draft = path.with_suffix(f".{uuid.uuid4().hex}")
-        draft.write_text(json.dumps(self.aliases(name) | {alias: version}, sort_keys=True) + "\n")
-        os.replace(draft, path)
+        name, _ = self.resolve(reference)
+        with locked(self.root / name / _LOCK):
+            _, version = self.resolve(reference)
+            _write(self.root / name / _ALIASES, self.aliases(name) | {alias: version})
         return f"{name}@{version}"
 
     def remove(self, reference: str) -> str:
         """Delete a version that no alias names. Raises Refused when one does."""
-        name, version = self.resolve(reference)
-        held = [alias for alias, target in self.aliases(name).items() if target == version]
-        if held:
-            raise Refused(f"{name}@{version} is {', '.join(held)}; move the alias first")
-        shutil.rmtree(self.root / name / str(version))
+        name, _ = self.resolve(reference)
+        folder = self.root / name
+        with locked(folder / _LOCK):
+            _, version = self.resolve(reference)
+            held = [alias for alias, target in self.aliases(name).items() if target == version]
+            if held:
+                raise Refused(f"{name}@{version} is {', '.join(held)}; move the alias first")
+            _write(folder / _REMOVED, {"newest": max(version, _read(folder / _REMOVED).get("newest", 0))})
+            shutil.rmtree(folder / str(version))
         return f"{name}@{version}"
 
     def describe(self, reference: str) -> dict[str, Any]:
@@ -113,22 +126,29 @@ class ModelStore:
         }
 
     def table(self) -> list[dict[str, Any]]:
-        """One row a version, newest last."""
-        rows = []
-        for name in self.names():
-            aliases = self.aliases(name)
-            for version in self.versions(name):
-                bundle = Bundle.open(self.root / name / str(version), f"{name}@{version}")
-                held = sorted(alias for alias, target in aliases.items() if target == version)
-                rows.append(
-                    {
-                        "model": bundle.reference,
-                        "aliases": held,
-                        "task": bundle.config["task"]["name"],
-                        "metrics": bundle.metrics,
-                    }
-                )
-        return rows
+        """One row a version, newest last; of a damaged one what is wrong with it. Weights are not read."""
+        return [self._row(name, version) for name in self.names() for version in self.versions(name)]
+
+    def _row(self, name: str, version: int) -> dict[str, Any]:
+        held = sorted(alias for alias, target in self.aliases(name).items() if target == version)
+        row: dict[str, Any] = {
+            "model": f"{name}@{version}",
+            "aliases": held,
+            "task": None,
+            "metrics": {},
+            "damage": None,
+        }
+        try:
+            config, metrics = skim(self.root / name / str(version))
+        except DlsvcError as error:
+            return row | {"damage": str(error)}
+        return row | {"task": config.get("task", {}).get("name"), "metrics": metrics}
+
+
+def check_model_name(name: str) -> None:
+    """Raises UsageError for what can't be a model's name: no reference could have it."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{name!r} can't be a model's name; use 1 to 63 of a-z, 0-9 and -")
 
 
 def _same_origin(path: Path, lineage: Mapping[str, Any]) -> bool:
@@ -138,3 +158,40 @@ def _same_origin(path: Path, lineage: Mapping[str, Any]) -> bool:
     except (OSError, ValueError):
         return False
     return all(there.get(key) == lineage.get(key) for key in ("run", "weights_sha256", "identity"))
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        Bundle.open(path)
+    except DlsvcError:
+        return False
+    return True
+
+
+def _add(target: Path, weights: Mapping[str, Tensor], documents: Mapping[str, Any]) -> None:
+    """Write a version, which is there at once and whole, or not at all. Only the holder of the lock writes drafts, so
+    those that are there are of publishers that were killed.
+    """
+    for left in target.parent.glob(f"{_DRAFT}*"):
+        shutil.rmtree(left)
+    draft = target.with_name(f"{_DRAFT}{uuid.uuid4().hex}")
+    try:
+        write_bundle(draft, weights, documents)
+        os.rename(draft, target)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    sync(target.parent)
+    sync(target.parent.parent)
+
+
+def _read(path: Path) -> dict[str, int]:
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+
+
+def _write(path: Path, numbers: Mapping[str, int]) -> None:
+    draft = path.with_suffix(f".{uuid.uuid4().hex}")
+    draft.write_text(json.dumps(numbers, sort_keys=True) + "\n")
+    sync(draft)
+    os.replace(draft, path)
+    sync(path.parent)

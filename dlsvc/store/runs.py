@@ -3,6 +3,7 @@
 HOME/runs/NAME/
     spec.json         the resolved spec: what the run is a function of
     status.json       running | finished | failed | cancelled, by which process or job
+    driver.lock       held by that process while it lives, and as new as its last sign of life
     attempts.jsonl    one line each time the workers start: world size, first step, checkpoints passed over and why
     metrics.jsonl     one line each `report.every_steps`
     quarantine.jsonl  samples that could not be decoded
@@ -12,8 +13,10 @@ HOME/runs/NAME/
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import signal
 import time
 import uuid
@@ -22,10 +25,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dlsvc.errors import DlsvcError, NotFound, Refused, did_you_mean
+from dlsvc.data.lock import locked
+from dlsvc.errors import DlsvcError, NotFound, Refused, UsageError, did_you_mean
+from dlsvc.store import driver
 
 _JOURNALS = ("attempts.jsonl", "metrics.jsonl", "evaluations.jsonl", "quarantine.jsonl", "log.txt")
 _FOLLOW_S = 0.5
+
+# As a spec's names, and with an underscore, which a trial's name has from Ray.
+_NAME = re.compile(r"[a-z0-9_-]{1,63}")
 
 # What a restart can't mend; its presence ends the run.
 FATAL = "fatal.json"
@@ -105,21 +113,12 @@ class Run:
     def status(self) -> dict[str, Any]:
         """The status, corrected when the driver is gone without a word."""
         found = self.read("status.json") or {"status": "unknown"}
-        if found["status"] == RUNNING and found.get("host") == os.uname().nodename and not _alive(int(found["pid"])):
+        if found["status"] == RUNNING and not driver.is_alive(found, self.path):
             return {**found, "status": FAILED, "message": "the driver is gone; rerun the same command to resume"}
         return found
 
     def mark(self, status: str, message: str = "") -> None:
-        self.write(
-            "status.json",
-            {
-                "status": status,
-                "message": message,
-                "pid": os.getpid(),
-                "host": os.uname().nodename,
-                "time": time.time(),
-            },
-        )
+        self.write("status.json", {"status": status, "message": message, "time": time.time(), **driver.this_process()})
 
     def restarts(self) -> int:
         return max(0, len(self.lines("attempts.jsonl")) - 1)
@@ -148,34 +147,40 @@ class RunStore:
         self.root = home / "runs"
 
     def names(self) -> list[str]:
-        return sorted(path.parent.name for path in self.root.glob("*/spec.json"))
+        found = (path.parent.name for path in self.root.glob("*/spec.json"))
+        return sorted(name for name in found if _NAME.fullmatch(name))
 
     def open(self, name: str) -> Run:
-        if not (self.root / name / "spec.json").exists():
+        if not self.exists(name):
             raise NotFound(f"no run is called {name!r}{did_you_mean(name, self.names())}")
         return Run(self.root / name)
 
     def exists(self, name: str) -> bool:
+        check_run_name(name)
         return (self.root / name / "spec.json").exists()
 
     def begin(self, name: str, resolved: Mapping[str, Any], identity: str) -> Run:
         """A new run, or the one of that name if its trajectory is the same. Raises Refused where it isn't."""
-        if self.exists(name):
-            run = self.open(name)
-            before = run.read("spec.json")
-            if before["identity"] != identity:
-                changes = "\n".join(f"  {line}" for line in differences(before, dict(resolved)))
-                raise Refused(f"run {name!r} exists with another spec; choose another --name\n{changes}")
-            if run.status()["status"] == RUNNING:
-                raise Refused(
-                    f"run {name!r} is running (process {run.status()['pid']}); `dlsvc runs cancel {name}` stops it"
-                )
-            return run
-        path = self.root / name
-        path.mkdir(parents=True, exist_ok=True)
-        run = Run(path)
-        run.write("spec.json", {**resolved, "identity": identity})
+        if not self.exists(name):
+            self._create(name, {**resolved, "identity": identity})
+        run = self.open(name)
+        before = run.read("spec.json")
+        if before["identity"] != identity:
+            changes = "\n".join(f"  {line}" for line in differences(before, dict(resolved)))
+            raise Refused(f"run {name!r} exists with another spec; choose another --name\n{changes}")
+        status = run.status()
+        if status["status"] == RUNNING:
+            whose = f"process {status['pid']} on {status['host']}"
+            raise Refused(f"run {name!r} is running ({whose}); `dlsvc runs cancel {name}` stops it")
         return run
+
+    def _create(self, name: str, spec: Mapping[str, Any]) -> None:
+        """Make a run's directory; of two that begin it at once, the second finds the spec of the first."""
+        with locked(self.root / ".begin"):
+            if not self.exists(name):
+                run = Run(self.root / name)
+                run.path.mkdir(exist_ok=True)
+                run.write("spec.json", spec)
 
     def cancel(self, name: str) -> Run:
         """Ask a run to stop at its next report; its checkpoints stay, so it can be resumed."""
@@ -184,9 +189,17 @@ class RunStore:
         if status["status"] != RUNNING:
             raise Refused(f"run {name!r} is not running, it is {status['status']}")
         (run.path / "CANCEL").touch()
-        if status["host"] == os.uname().nodename:
-            os.kill(int(status["pid"]), signal.SIGTERM)
+        if driver.is_here(status):
+            # It may have ended since, or be another user's; its workers look for the file as well.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(int(status["pid"]), signal.SIGTERM)
         return run
+
+
+def check_run_name(name: str) -> None:
+    """Raises UsageError for what can't be a run's name: it is a directory's, and others would lie elsewhere."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{name!r} can't be a run's name; use 1 to 63 of a-z, 0-9, _ and -")
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
@@ -204,13 +217,3 @@ def _whole(line: str) -> bool:
         return isinstance(json.loads(line), dict)
     except ValueError:
         return False
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -22,8 +22,9 @@ from dlsvc.data.progress import Say, say, silent
 from dlsvc.data.source import ResidentTable
 from dlsvc.errors import DlsvcError, RunCancelled, RunFailed, UsageError
 from dlsvc.spec.schema import TrainSpec
+from dlsvc.store.driver import driving
 from dlsvc.store.home import home as home_of
-from dlsvc.store.runs import CANCELLED, FAILED, FATAL, FINISHED, Run
+from dlsvc.store.runs import CANCELLED, FAILED, FATAL, FINISHED, RUNNING, Run
 from dlsvc.train.encode import encode_once
 from dlsvc.train.feeding import atom_builder, cursor, resident, training_table
 from dlsvc.train.job import Job
@@ -44,10 +45,17 @@ def train(
     spec, run = open_run(spec, run_name, home)
     if run.status()["status"] == FINISHED:
         return run.read("result.json")
+    with driving(run.path):
+        return _drive(spec, run, home, address, show_progress=show_progress)
+
+
+def _drive(spec: TrainSpec, run: Run, home: Path, address: str | None, *, show_progress: bool) -> dict[str, Any]:
+    """Run it to its end, whatever that is, and write down which."""
     began, tell = time.time(), say if show_progress else silent
-    run.mark("running")
+    # Before anybody may ask this attempt to end.
     (run.path / FATAL).unlink(missing_ok=True)
     (run.path / "CANCEL").unlink(missing_ok=True)
+    run.mark(RUNNING)
     try:
         job = prepare_job(spec, run, home, tell)
         with (

@@ -15,7 +15,7 @@ from dlsvc import __version__
 from dlsvc.errors import UsageError
 from dlsvc.store.bundle import Bundle, build_model
 from dlsvc.store.checkpoint import weights_sha256
-from dlsvc.store.models import ModelStore
+from dlsvc.store.models import ModelStore, check_model_name
 from dlsvc.train.evaluate import evaluate_model
 from dlsvc.train.saving import parameter_names
 
@@ -24,8 +24,9 @@ def soup(name: str, references: Sequence[str], home: Path) -> dict[str, Any]:
     """Publish the uniform soup of models under NAME, measured as its first ingredient was. Returns the model, its
     metrics, and those of the ingredients.
 
-    Raises UsageError for fewer than two models, or for models that differ in more than their weights.
+    Raises UsageError for fewer than two models, for models that differ in more than their weights, or for a wrong name.
     """
+    check_model_name(name)
     store = ModelStore(home)
     bundles = [store.open(reference) for reference in references]
     _check(bundles)

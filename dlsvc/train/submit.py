@@ -14,6 +14,7 @@ from typing import Any
 from dlsvc.errors import ClusterUnreachable, Refused, RunCancelled, RunFailed, UsageError
 from dlsvc.spec.load import dump_yaml, load
 from dlsvc.spec.schema import ServeSpec, TuneSpec
+from dlsvc.store.runs import check_run_name
 from dlsvc.train.buildable import RULES
 
 # What the spec is called where the job runs.
@@ -29,6 +30,8 @@ def submit(path: str, overrides: Sequence[str], *, address: str, run_name: str |
         raise UsageError(f"{path} is a serve spec, and a server has no end; `dlsvc serve {path}` serves it")
     if run_name and isinstance(spec, TuneSpec):
         raise UsageError("--name is a run's; a search names its trials after itself")
+    if run_name:
+        check_run_name(run_name)
     client = _client(address)
     arguments = [*(["--name", run_name] if run_name else []), "--address", "auto", "--json"]
     with tempfile.TemporaryDirectory() as folder:

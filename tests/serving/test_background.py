@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from dlsvc.errors import NotFound, SpecError, UsageError
+from dlsvc.errors import NotFound, RunFailed, SpecError, UsageError
+from serving import background
 from serving.predict import predict_command
 from serving.run import serve_command, serve_spec
 from tests.serving.client import Client, as_json, free_port
@@ -58,6 +60,53 @@ def test_a_taken_port_of_a_running_cluster_is_refused(published: Path, ray_clust
 def test_a_model_that_is_not_published_is_refused_at_once(published: Path) -> None:
     with pytest.raises(NotFound, match="did you mean 'test-iris'"):
         serve_command(["test-irsi"], home=published, port=free_port(), detach=True)
+
+
+@pytest.mark.parametrize("patience_s", [0, 60])
+def test_a_server_that_fails_to_start_leaves_no_record(
+    patience_s: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it ends by itself or is given up."""
+    ends = "" if patience_s else "import time; time.sleep(60)"
+    monkeypatch.setattr(background, "_command", lambda *facts: [sys.executable, "-c", ends])
+    monkeypatch.setattr(background, "READY_TIMEOUT_S", patience_s)
+    monkeypatch.setattr(background.ModelStore, "resolve", lambda store, reference: (reference, 1))
+    port = free_port()
+    with pytest.raises(RunFailed, match="ended with exit code 0" if patience_s else "did not become ready"):
+        serve_command(["iris"], home=tmp_path, port=port, detach=True)
+    assert {path.name for path in (tmp_path / "servers").iterdir()} == {f"{port}.log"}
+
+
+@pytest.mark.parametrize("error", [UsageError("taken"), RuntimeError("a bug")])
+def test_a_server_forgets_itself_however_it_ends(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: Any, **options: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(background, "serve_until_stopped", fail)
+    monkeypatch.setattr(sys, "argv", ["serving.run", "iris", "--home", str(tmp_path), "--port", "8123"])
+    record = tmp_path / "servers" / "8123.json"
+    record.parent.mkdir()
+    record.write_text(json.dumps({"pid": os.getpid()}))
+    with pytest.raises((SystemExit, RuntimeError)):
+        background.main()
+    assert not record.exists()
+
+
+@pytest.mark.parametrize(
+    ("models", "host", "port", "said"),
+    [
+        (["mlp_digits"], None, None, "models.0.model: must be a model reference, .*, not 'mlp_digits'"),
+        (["iris"], "a b", None, "host: must be .*, not 'a b'"),
+        (["iris"], None, 0, "port: must be at least 1, not 0"),
+    ],
+)
+def test_a_wrong_command_line_is_told_as_a_wrong_spec_is(
+    models: list[str], host: str | None, port: int | None, said: str
+) -> None:
+    with pytest.raises(SpecError, match=said):
+        serve_spec(models, host, port)
 
 
 def test_the_command_line_means_a_spec(tmp_path: Path) -> None:

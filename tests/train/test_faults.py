@@ -15,6 +15,7 @@ from PIL import Image
 
 from dlsvc.errors import Refused
 from dlsvc.store import checkpoint
+from dlsvc.store.driver import driving
 from dlsvc.store.runs import RunStore
 from dlsvc.train.prepare import open_run, prepare_job
 from tests.engine.processes import run_group
@@ -85,6 +86,16 @@ def test_no_good_checkpoint_ends_the_run(home: Path) -> None:
 def test_another_spec_under_the_same_name_is_refused(home: Path, expected: str) -> None:
     with pytest.raises(Refused, match="seed: 7 -> 8"):
         open_run(spec_of("lenet5", **{**CHANGES, "seed": 8}), "calm", home)
+
+
+def test_the_second_driver_of_a_run_is_refused_before_it_does_anything(home: Path) -> None:
+    """Also when it looked before the first said that it is running."""
+    from dlsvc.train.launch import train
+
+    spec, run = open_run(spec_of("lenet5", **CHANGES), "driven", home)
+    with driving(run.path), pytest.raises(Refused, match="'driven' is running"):
+        train(spec, run_name="driven", show_progress=False)
+    assert run.status()["status"] == "unknown"
 
 
 def _without_reduction(rank: int, world_size: int, job: Any) -> str:
@@ -175,7 +186,8 @@ def _raising(rank: int, world_size: int, job: Any, messages: tuple[str, ...]) ->
 def test_a_failure_that_comes_again_at_the_same_place_ends_the_run(
     messages: tuple[str, ...], condemned_after: int | None, home: Path
 ) -> None:
-    spec, run = open_run(spec_of("lenet5", **CHANGES), f"again-{messages[0][:3].strip('[')}-{messages[1][:3]}", home)
+    name = f"again-{messages[0][:3]}-{messages[1][:3]}".replace("[", "")
+    spec, run = open_run(spec_of("lenet5", **CHANGES), name, home)
     job = prepare_job(spec, run, home)
     for life in range(1, 4):
         if run.condemned:
