@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dlsvc.errors import UsageError
 from dlsvc.registry import register_task
 from dlsvc.tasks.base import Batch, Losses, Metrics, Modules, Prediction, Report, Task
 from dlsvc.tasks.super_resolution import SuperResolution, enlarged, reduced
@@ -42,6 +43,11 @@ class AdversarialSuperResolution(Task):
         self.pixel, self.perceptual, self.adversarial = pixel, perceptual, adversarial
         self.plain = SuperResolution()
 
+        if min(pixel, perceptual, adversarial) < 0 or not any((pixel, perceptual, adversarial)):
+            raise UsageError(
+                "pixel, perceptual and adversarial must be at least 0 and not all 0, not "
+                f"{pixel}, {perceptual} and {adversarial}"
+            )
     def modules(self, model: nn.Module) -> dict[str, nn.Module]:
         assert isinstance(model.scale, int)
         self.plain.scale = model.scale

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dlsvc.diffusion import Given, Network, Sampler, guided, kept, noised, target
+from dlsvc.errors import UsageError
 from dlsvc.registry import register_task
 from dlsvc.tasks.base import (
     Batch,
@@ -58,6 +59,17 @@ class Denoising(Task):
         sample_steps: int = 20,
     ) -> None:
         self.prediction, self.drop_label, self.guidance = prediction, drop_label, guidance
+        if not 0 <= drop_label <= 1 or not 0 <= guidance <= MOST_GUIDANCE:
+            raise UsageError(
+                f"drop_label must be in [0, 1] and guidance in 0 to {MOST_GUIDANCE:g}, not {drop_label} and {guidance}"
+            )
+        # The cosine schedule ends at so little of a sample that after the first of 20 steps an error in the noise is
+        # 1,580 times as large; only a cut bounds that.
+        if self.clip is None and (schedule, prediction) == ("cosine", "noise"):
+            raise UsageError(
+                "schedule cosine ends in noise alone, from which prediction noise finds no latent; give prediction: "
+                "velocity"
+            )
         self.shares = kept(schedule, num_steps)
         self.sampler = Sampler(self.shares.tolist(), prediction, solver, sample_steps, self.clip)
         self.shape, self.num_classes = (0, 0, 0), 0

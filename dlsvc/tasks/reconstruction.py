@@ -55,6 +55,8 @@ class Reconstruction(Task):
             raise UsageError(f"no likelihood is called {likelihood!r}{did_you_mean(likelihood, LIKELIHOODS)}")
         self.likelihood = likelihood
         self.beta = beta
+        if beta < 0:
+            raise UsageError(f"beta must be at least 0, not {beta}")
         self.latent_shape: tuple[int, ...] = ()
 
     def modules(self, model: nn.Module) -> dict[str, nn.Module]:
