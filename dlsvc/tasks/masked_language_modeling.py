@@ -101,5 +101,9 @@ class MaskedLanguageModeling(Task):
         words = batch["key"].cpu().numpy().view(np.uint64)
         shape = (batch["tokens"].shape[1],)
         chosen, kind = (keys.uniform(keys.derive(words, name), shape) for name in ("hidden", "hidden-as"))
-        other = keys.integers(keys.derive(words, "hidden-by"), self.mask_id + 1, self.vocab_size - 1, shape)
+        # Words come after the special tokens, the mask among them; where it is the last of all, before it.
+        least, most = self.mask_id + 1, self.vocab_size - 1
+        if least > most:
+            least, most = 0, self.mask_id - 1
+        other = keys.integers(keys.derive(words, "hidden-by"), least, most, shape)
         return chosen, kind, other
