@@ -14,6 +14,7 @@ from dlsvc.diffusion import Given, Network, Sampler, guided, kept, noised, targe
 from dlsvc.errors import UsageError
 from dlsvc.registry import register_task
 from dlsvc.tasks.base import (
+    SIGNED_RANGE,
     Batch,
     Losses,
     Metrics,
@@ -58,7 +59,6 @@ class Denoising(Task):
         solver: Literal["ddpm", "ddim", "heun", "dpmpp-2m"] = "dpmpp-2m",
         sample_steps: int = 20,
     ) -> None:
-        self.prediction, self.drop_label, self.guidance = prediction, drop_label, guidance
         if not 0 <= drop_label <= 1 or not 0 <= guidance <= MOST_GUIDANCE:
             raise UsageError(
                 f"drop_label must be in [0, 1] and guidance in 0 to {MOST_GUIDANCE:g}, not {drop_label} and {guidance}"
@@ -70,9 +70,14 @@ class Denoising(Task):
                 "schedule cosine ends in noise alone, from which prediction noise finds no latent; give prediction: "
                 "velocity"
             )
+        self.prediction, self.drop_label, self.guidance = prediction, drop_label, guidance
         self.shares = kept(schedule, num_steps)
         self.sampler = Sampler(self.shares.tolist(), prediction, solver, sample_steps, self.clip)
         self.shape, self.num_classes = (0, 0, 0), 0
+
+    @property
+    def image_range(self) -> tuple[float, float]:
+        return SIGNED_RANGE
 
     @property
     def makes_classes(self) -> bool:
