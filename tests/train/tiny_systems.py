@@ -66,7 +66,8 @@ _SPECS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "audio_cnn": (_sounds(hop=160), {"num_classes": 5}),
     "audio_transformer": (_sounds(hop=4000 // (_STEPS - 1)), {"num_classes": 5, "num_steps": _STEPS}),
     "autoencoder": (_unit_images(8), {}),
-    "bert": (_texts(**_TEXT, tokenizer="wordpiece"), {}),
+    # Letters alone, which begin words and go on with them, are most of these pieces.
+    "bert": (_texts(**{**_TEXT, "vocab_size": 128}, tokenizer="wordpiece"), {"vocab_size": 128}),
     "blip2": (_PAIRS, {}),
     "blip2_qformer": (_PAIRS, {}),
     "ddpm": (_images(8), {"in_channels": 1, "num_classes": 10}),
