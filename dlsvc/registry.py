@@ -70,10 +70,12 @@ def register_task(
     couples_samples: bool = False,
     makes_samples: bool = False,
     encodes_once: bool = False,
+    mixes: bool = False,
 ) -> Callable[[_Class], _Class]:
     """Mark a task: what its evaluation gives (globs; the first is the one that a model is judged by), the batch keys it
     reads, its phases in order, whether its loss couples the samples of a global batch, whether `predict` makes a
-    sample of a key alone, and whether it has an `encode` whose outcome may be kept for a whole run.
+    sample of a key alone, whether it has an `encode` whose outcome may be kept for a whole run, and whether it reads a
+    batch's `target`, where labels are mixed.
     """
 
     def mark(cls: _Class) -> _Class:
@@ -83,6 +85,7 @@ def register_task(
             ("couples_samples", couples_samples),
             ("makes_samples", makes_samples),
             ("encodes_once", encodes_once),
+            ("mixes", mixes),
         ):
             setattr(cls, attribute, value)
         return cls

@@ -12,8 +12,11 @@ from torch.nn import functional as F
 # ITU-R BT.601 in 8 bits has black at 16 and white at 235: the channel that the literature's figures are of.
 _LUMA = (65.481, 128.553, 24.966)
 _BLACK = 16.0
-_WINDOW, _SIGMA = 11, 1.5
+# SSIM's, in pixels: an image must hold at least one.
+WINDOW, _SIGMA = 11, 1.5
 _K1, _K2 = 0.01, 0.03
+# Of a peak of 1: what one level of 8 bits in one of 150,000 pixels comes to.
+_LEAST_ERROR = 1e-10
 
 
 def luma(image: Tensor, shave: int = 0) -> Tensor:
@@ -29,8 +32,11 @@ def luma(image: Tensor, shave: int = 0) -> Tensor:
 
 
 def psnr(one: Tensor, other: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB, for a peak of 1. Equal images have infinitely much."""
-    return -10 * (one.double() - other.double()).square().flatten(1).mean(1).log10()
+    """Peak signal-to-noise ratio in dB, for a peak of 1. Equal images have 100 dB: one of infinitely much would be all
+    that is seen of a mean.
+    """
+    errors = (one.double() - other.double()).square().flatten(1).mean(1)
+    return -10 * errors.clamp(min=_LEAST_ERROR).log10()
 
 
 def ssim(one: Tensor, other: Tensor) -> Tensor:
@@ -49,7 +55,7 @@ def ssim(one: Tensor, other: Tensor) -> Tensor:
 
 def _blurred(image: Tensor) -> Tensor:
     """The window's weighted mean around each pixel that is far enough from the edge."""
-    place = torch.arange(_WINDOW, dtype=torch.float64, device=image.device) - _WINDOW // 2
+    place = torch.arange(WINDOW, dtype=torch.float64, device=image.device) - WINDOW // 2
     weights = (-place.square() / (2 * _SIGMA**2)).exp()
     weights = weights / weights.sum()
     channels = image.shape[1]

@@ -126,7 +126,7 @@ class GAN(nn.Module):
         super().__init__()
         if image_size not in _STAGES:
             raise UsageError(f"gan: image_size must be one of {', '.join(map(str, _STAGES))}, not {image_size}")
-        self.latent_dim = latent_dim
+        self.latent_dim, self.norm = latent_dim, norm
         self.generator = Generator(
             image_size=image_size, out_channels=in_channels, base_channels=base_channels, latent_dim=latent_dim
         )

@@ -5,6 +5,8 @@ B batch, C channels, T frames, K segments, D width of the image network.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
@@ -42,7 +44,7 @@ class TemporalSegment(nn.Module):
         num_classes: int = 101,
         layers: tuple[int, ...] = (3, 4, 6, 3),
         base_channels: int = 64,
-        stem: str = "paper",
+        stem: Literal["paper", "small"] = "paper",
         differences: bool = False,
         dropout: float = 0.0,
     ) -> None:
@@ -58,7 +60,7 @@ class TemporalSegment(nn.Module):
             num_classes=num_classes,
             layers=tuple(layers),
             base_channels=base_channels,
-            stem="small" if stem == "small" else "paper",
+            stem=stem,
         )
         self.dropout = nn.Dropout(dropout)
 

@@ -19,12 +19,12 @@ from dlsvc.nn.fanned import fanned
 
 def time_features(step: Tensor, dim: int) -> Tensor:
     """Cosines and sines of the time at frequencies from 1 down to 1/10,000: (B,) -> (B, dim), as the positions of
-    Vaswani et al. 2017, cosines first.
+    Vaswani et al. 2017, cosines first. An odd width ends with a zero.
     """
     half = dim // 2
     frequency = torch.exp(-math.log(10000) * torch.arange(half, device=step.device) / half)
     angle = step.float()[:, None] * frequency
-    return torch.cat([angle.cos(), angle.sin()], dim=1)
+    return F.pad(torch.cat([angle.cos(), angle.sin()], dim=1), (0, dim % 2))
 
 
 def _silu(own: Tensor) -> Tensor:

@@ -25,12 +25,18 @@ class SpectralConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         # In float32 whatever the precision of the pass: a norm from few bits would shake all that follows.
+        with torch.autocast(x.device.type, enabled=False):
+            norm = self.norm()
+        found: Tensor = self._conv_forward(x, self.weight / norm, self.bias)
+        return found
+
+    def norm(self) -> Tensor:
+        """The weight's spectral norm, (). In training the vector goes a step first."""
         matrix = self.weight.flatten(1).float()
         with torch.no_grad():
             right = F.normalize(matrix.T @ self.direction, dim=0, eps=_EPS)
             left = F.normalize(matrix @ right, dim=0, eps=_EPS) if self.training else self.direction
             if self.training:
                 self.direction.copy_(left)
-        norm = left.clone() @ (matrix @ right)
-        found: Tensor = self._conv_forward(x, self.weight / norm, self.bias)
+        found: Tensor = left.clone() @ (matrix @ right)
         return found

@@ -161,8 +161,10 @@ def augmentations_fit(spec: TrainSpec) -> Found:
             )
         if found and found.modality == "text" and spec.data.text and spec.data.text.chat:
             yield f"data.augment.{place}.name", f"{asked.name} changes texts, and data.text.chat makes turns of them"
-        if found and found.modality == "mix" and task and "label" not in task.options.get("reads", ()):
-            yield f"data.augment.{place}.name", f"{asked.name} mixes labels, and task {task.name} reads none"
+        if found and found.modality == "mix" and task and not task.options.get("mixes"):
+            able = ", ".join(name for name, entry in registry.entries("task").items() if entry.options.get("mixes"))
+            message = f"{asked.name} mixes labels, of which task {task.name} reads none; {able} does"
+            yield f"data.augment.{place}.name", message
 
 
 def images_are_encoded_once(spec: TrainSpec) -> Found:
@@ -206,7 +208,7 @@ def model_fits_the_data(spec: TrainSpec) -> Found:
     sizes = _image_facts(spec, entry)
     yield from _sound_fits(args, spec)
     yield from _motion_fits(args, spec, entry)
-    if {"label", "mask"} & set(task.options.get("reads", ())) and (classes := _num_classes(spec, entry)):
+    if counts_classes(task, args) and (classes := _num_classes(spec, entry)):
         yield from _differs(args, "num_classes", *classes)
     for name, (value, where) in sizes.items():
         yield from _differs(args, name, value, where)
@@ -216,6 +218,12 @@ def model_fits_the_data(spec: TrainSpec) -> Found:
         yield from _patches_fit(args, spec.data.text.image_tokens)
         part = next((name for name in ("text", "language") if name in args), None)
         yield from _text_fits(args[part] if part else args, spec, f"model.args.{part}" if part else "model.args")
+
+
+def counts_classes(task: registry.Entry, args: Mapping[str, Any]) -> bool:
+    """Whether the model's `num_classes` is of the data's: it tells them apart, or is told which to make."""
+    told = task.options.get("makes_samples") and args.get("num_classes")
+    return bool(told or {"label", "mask"} & set(task.options.get("reads", ())))
 
 
 def _num_classes(spec: TrainSpec, entry: CatalogEntry | None) -> tuple[int, str] | None:

@@ -85,7 +85,8 @@ def _publish(store: ModelStore, found: Imported, name: str, *, origin: str, prep
     model = {"name": found.model, "args": found.args}
     # Loading checks every name and shape before anything is published.
     build_model(model).load_state_dict(found.weights, strict=True)
-    task = {"name": resolve("model", found.model).options["task"], "args": {}}
+    name_of_task = resolve("model", found.model).options["task"]
+    task = {"name": name_of_task, "args": _task_args(name_of_task, preprocess)}
     config = {"schema": 1, "model": model, "task": task, "classes": list(found.classes), "spec": None}
     said = json.dumps([config, preprocess.to_json()], sort_keys=True)
     lineage = {
@@ -97,6 +98,14 @@ def _publish(store: ModelStore, found: Imported, name: str, *, origin: str, prep
     }
     documents = {CONFIG: config, PREPROCESS: preprocess.to_json(), METRICS: {}, LINEAGE: lineage}
     return store.publish(name, found.weights, documents)
+
+
+def _task_args(task: str, preprocess: Preprocess) -> dict[str, Any]:
+    """What a task must be told of the vocabulary that came with the weights."""
+    asks = {argument.name for argument in resolve("task", task).arguments}
+    if preprocess.text is None or "mask_id" not in asks:
+        return {}
+    return {"mask_id": preprocess.text.tokenizer.special.mask}
 
 
 def _preprocess(source: Path, found: Imported) -> Preprocess:

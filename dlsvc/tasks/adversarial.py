@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dlsvc.errors import UsageError
 from dlsvc.registry import register_task
 from dlsvc.tasks.base import (
+    SIGNED_RANGE,
     Batch,
     Losses,
     Metrics,
@@ -69,12 +71,31 @@ class Adversarial(Task):
     def __init__(
         self, *, loss: Literal["non-saturating", "hinge", "wasserstein"] = "non-saturating", gradient_penalty: float = 0
     ) -> None:
+        if gradient_penalty < 0:
+            raise UsageError(f"gradient_penalty must be at least 0, not {gradient_penalty}")
         self.game, self.gradient_penalty = GAMES[loss], gradient_penalty
+        self.needs_bound = loss == "wasserstein" and not gradient_penalty
         self.latent_dim = 0
 
+    @property
+    def image_range(self) -> tuple[float, float]:
+        return SIGNED_RANGE
+
     def modules(self, model: nn.Module) -> dict[str, nn.Module]:
-        """Also notes the latent's size, which a wrapped module no longer shows."""
+        """Also notes the latent's size, which a wrapped module no longer shows. Raises UsageError for a discriminator
+        whose `norm` doesn't go with the game.
+        """
         assert isinstance(model.latent_dim, int)
+        if self.gradient_penalty and model.norm == "batch":
+            raise UsageError(
+                "gradient_penalty is each sample's own, and a discriminator with norm: batch mixes them; give the "
+                "model norm: none"
+            )
+        if self.needs_bound and model.norm != "spectral":
+            raise UsageError(
+                "loss wasserstein needs a critic of bounded slope, or it grows for ever; give gradient_penalty: 10 and "
+                "the model norm: none, or the model norm: spectral"
+            )
         self.latent_dim = model.latent_dim
         return {"generator": model.get_submodule("generator"), "discriminator": model.get_submodule("discriminator")}
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dlsvc.errors import UsageError
 from dlsvc.registry import register_task
 from dlsvc.tasks.base import Batch, Losses, Metrics, Modules, Prediction, Report, Task
 from dlsvc.tasks.super_resolution import SuperResolution, enlarged, reduced
+
+if TYPE_CHECKING:
+    from dlsvc.data.preprocess import Preprocess
 
 
 @register_task(
@@ -39,6 +43,11 @@ class AdversarialSuperResolution(Task):
     """
 
     def __init__(self, *, pixel: float = 1.0, perceptual: float = 1.0, adversarial: float = 1e-3) -> None:
+        if min(pixel, perceptual, adversarial) < 0 or not any((pixel, perceptual, adversarial)):
+            raise UsageError(
+                "pixel, perceptual and adversarial must be at least 0 and not all 0, not "
+                f"{pixel}, {perceptual} and {adversarial}"
+            )
         self.pixel, self.perceptual, self.adversarial = pixel, perceptual, adversarial
         self.plain = SuperResolution()
 
@@ -46,6 +55,9 @@ class AdversarialSuperResolution(Task):
         assert isinstance(model.scale, int)
         self.plain.scale = model.scale
         return {name: model.get_submodule(name) for name in ("generator", "discriminator", "eye")}
+
+    def misfits(self, data: Preprocess, model_args: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        yield from self.plain.misfits(data, model_args)
 
     def trainable(self, phase: str) -> str:
         return phase

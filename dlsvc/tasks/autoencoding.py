@@ -11,7 +11,18 @@ from torch import Tensor
 
 from dlsvc.errors import UsageError, did_you_mean
 from dlsvc.registry import register_task
-from dlsvc.tasks.base import Batch, Losses, Metrics, Modules, Prediction, Report, Task, as_pictures, dummy_samples
+from dlsvc.tasks.base import (
+    UNIT_RANGE,
+    Batch,
+    Losses,
+    Metrics,
+    Modules,
+    Prediction,
+    Report,
+    Task,
+    as_pictures,
+    dummy_samples,
+)
 from dlsvc.tasks.reconstruction import LIKELIHOODS, pixel_loss
 
 _NUM_PICTURES = 16
@@ -29,6 +40,10 @@ class Autoencoding(Task):
         if likelihood not in LIKELIHOODS:
             raise UsageError(f"no likelihood is called {likelihood!r}{did_you_mean(likelihood, LIKELIHOODS)}")
         self.likelihood = likelihood
+
+    @property
+    def image_range(self) -> tuple[float, float]:
+        return UNIT_RANGE
 
     def losses(self, modules: Modules, batch: Batch, phase: str) -> tuple[Losses, Report]:
         logits = modules["model"](batch["image"])["reconstruction"]

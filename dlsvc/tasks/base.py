@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -24,14 +24,22 @@ from torch import Tensor, nn
 from dlsvc.augment import keys
 from dlsvc.errors import UsageError
 
+if TYPE_CHECKING:
+    from dlsvc.data.image_input import ImageInput
+    from dlsvc.data.preprocess import Preprocess
+
 Batch = dict[str, Tensor]
 Modules = Mapping[str, nn.Module]
 Losses = dict[str, Tensor]
 Report = dict[str, Tensor]
 Prediction = dict[str, Any]
 
+# Black and white as a sigmoid gives them, and as a tanh does.
+UNIT_RANGE, SIGNED_RANGE = (0.0, 1.0), (-1.0, 1.0)
 # What a model of one input reads is the first of these that there is, and what goes with it.
 INPUTS = ("image", "video", "features", "series", "spectrogram", "tokens")
+# A mean of 127 / 255 is as good as a half.
+_NEARLY = 4 / 255
 _BESIDE = {"tokens": ("attention_mask",)}
 
 
@@ -109,8 +117,22 @@ class Task:
     reads: ClassVar[tuple[str, ...]] = ()
     couples_samples: ClassVar[bool] = False
     makes_samples: ClassVar[bool] = False
+    # Of how many samples an atom must be.
+    least_atom: ClassVar[int] = 1
     # How ids of tokens read; whoever has the tokenizer sets it, for metrics that are of texts.
     read_tokens: Callable[[list[int]], str] = staticmethod(lambda ids: " ".join(map(str, ids)))
+
+    @property
+    def image_range(self) -> tuple[float, float] | None:
+        """What black and white must be to the model; None: anything."""
+        return None
+
+    def misfits(self, data: Preprocess, model_args: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """Of data as it was fitted, and of a model of these (complete) arguments, what the task can't be learnt with:
+        the spec's field, and what would be right.
+        """
+        if self.image_range is not None and data.image is not None:
+            yield from _out_of_range(data.image, self.image_range)
 
     @property
     def makes_classes(self) -> bool:
@@ -235,6 +257,24 @@ class Task:
     def dummy_batch(self, num_samples: int, model_args: Mapping[str, Any]) -> Batch:
         """A batch for a model of these (complete) arguments, made without data from torch's global generator."""
         raise NotImplementedError
+
+
+def _out_of_range(image: ImageInput, wanted: tuple[float, float]) -> Iterator[tuple[str, str]]:
+    """Whether some channel's black or white is something else than what is wanted."""
+    pairs = [
+        (image.mean[place % len(image.mean)], image.std[place % len(image.std)]) for place in range(image.channels)
+    ]
+    for mean, std in pairs:
+        found = (0 - mean) / std, (1 - mean) / std
+        if max(abs(one - other) for one, other in zip(found, wanted, strict=True)) > _NEARLY:
+            low, high = wanted
+            right = f"mean [{(0 - low) / (high - low):g}] and std [{1 / (high - low):g}]"
+            yield (
+                "data.image",
+                f"images come in [{found[0]:.3g}, {found[1]:.3g}] by mean {mean:g} and std {std:g}, and the task needs "
+                f"them in [{low:g}, {high:g}]; give {right} for each channel",
+            )
+            return
 
 
 def model_inputs(batch: Batch) -> list[Tensor]:

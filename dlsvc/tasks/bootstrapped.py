@@ -61,6 +61,9 @@ class Bootstrapped(Task):
     each image's and each text's partner in the split; perplexity of captions.
     """
 
+    # A text and an image that don't belong to a sample's are another's of its atom.
+    least_atom = 2
+
     def __init__(
         self,
         *,

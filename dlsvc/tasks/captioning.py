@@ -28,7 +28,7 @@ from dlsvc.tasks.base import (
     stretched,
 )
 from dlsvc.tasks.language_modeling import dummy_texts, token_losses
-from dlsvc.tasks.translation import MOST_BEAMS, scores
+from dlsvc.tasks.translation import BEAM_SETTINGS, MOST_BEAMS, check_length_penalty, scores
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,11 @@ class Captioner:
             raise UsageError(
                 f"num_beams must be in 1 to {MOST_BEAMS} and scored at least 1, not {self.num_beams} and {self.scored}"
             )
+        check_length_penalty(self.length_penalty)
 
     @property
     def settings(self) -> Mapping[str, Setting]:
-        return {"num_beams": Setting(1, MOST_BEAMS, whole=True), "length_penalty": Setting(-10, 10)}
+        return BEAM_SETTINGS
 
     def measure(self, model: Any, batch: Batch, wanted: Tensor, metrics: Metrics) -> None:
         """Keep what is written of a batch's first samples, and the texts (B, T) that were wanted."""

@@ -42,6 +42,7 @@ _DUMMY_STEPS = 20
     "classification",
     metrics=("accuracy", "loss", "macro_f1", "top5"),
     reads=("image|video|features|series|spectrogram|tokens", "label"),
+    mixes=True,
 )
 class Classification(Task):
     """Softmax cross-entropy over logits (B, num_classes). Metrics: accuracy, top5 (six classes or more), macro_f1,

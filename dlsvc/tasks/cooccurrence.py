@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -13,6 +13,9 @@ from dlsvc.errors import UsageError
 from dlsvc.registry import register_task
 from dlsvc.tasks.base import Batch, Losses, Metrics, Modules, Prediction, Report, Task, dummy_samples
 from dlsvc.tasks.word_embedding import SPECIAL
+
+if TYPE_CHECKING:
+    from dlsvc.data.preprocess import Preprocess
 
 # Neither a logarithm nor a mean is of less.
 _LEAST = 1e-6
@@ -33,6 +36,14 @@ class CoOccurrence(Task):
         if most <= 0 or power < 0:
             raise UsageError(f"most must be above 0 and power at least 0, not {most} and {power}")
         self.most, self.power = most, power
+
+    def misfits(self, data: Preprocess, model_args: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        yield from super().misfits(data, model_args)
+        if data.features is not None and (any(data.features.mean) or set(data.features.std) != {1.0}):
+            yield (
+                "data.standardise",
+                "is true, which makes counts negative; give false",
+            )
 
     def losses(self, modules: Modules, batch: Batch, phase: str) -> tuple[Losses, Report]:
         errors, weights = self._errors(modules, batch)

@@ -106,13 +106,17 @@ class LatentDenoising(Denoising):
         if "tokens" not in batch:
             return empty
         left_out = sample_uniform(batch, "drop-label") < drop
-        return torch.where(left_out[:, None], empty, batch["tokens"])
+        return torch.where(left_out[:, None], empty, self._padded(batch["tokens"]))
 
     def _nothing(self, batch: Batch, condition: Tensor) -> Tensor:
         """The negative text, or an empty one."""
         if "negative_tokens" in batch:
-            return batch["negative_tokens"]
+            return self._padded(batch["negative_tokens"])
         return self.no_text.to(condition.device).expand(len(condition), -1)
+
+    def _padded(self, tokens: Tensor) -> Tensor:
+        """As long as the text that says nothing: a model may read longer texts than the data has."""
+        return F.pad(tokens, (0, len(self.no_text) - tokens.shape[1]))
 
     def _images(self, modules: Modules, states: Tensor) -> Tensor:
         found: Tensor = modules["autoencoder"](None, states / self.scale)["reconstruction"].float()

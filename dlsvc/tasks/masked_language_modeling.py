@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ from dlsvc.errors import UsageError
 from dlsvc.registry import register_task
 from dlsvc.tasks.base import Batch, Losses, Metrics, Modules, Prediction, Report, Task, dummy_samples
 from dlsvc.tasks.language_modeling import dummy_texts, token_losses
+
+if TYPE_CHECKING:
+    from dlsvc.data.preprocess import Preprocess
 
 # Of the hidden tokens so many show the mask, and so many another word; the rest show themselves (section 3.1).
 _MASKED, _CHANGED = 0.8, 0.1
@@ -30,10 +33,10 @@ _GUESSES = 5
 class MaskedLanguageModeling(Task):
     """Cross-entropy of `share` of the tokens (Devlin et al. 2019, section 3.1), which belong to the sample's key.
 
-    `mask_id` is the token that hides another, which fitted vocabularies of subwords have at 4. The loss is divided by
-    samples, length and share, so that every hidden token weighs the same. `predict` gives the text's vector, of length
-    1, and the likeliest tokens at the first mask, where there is one. Metrics, of hidden tokens: masked_perplexity,
-    masked_accuracy.
+    `mask_id` is the token that hides another, the vocabulary's own: 4 of subwords that are fitted here, 103 in BERT's.
+    The loss is divided by samples, length and share, so that every hidden token weighs the same. `predict` gives the
+    text's vector, of length 1, and the likeliest tokens at the first mask, where there is one. Metrics, of hidden
+    tokens: masked_perplexity, masked_accuracy.
     """
 
     def __init__(self, *, share: float = 0.15, mask_id: int = 4) -> None:
@@ -45,6 +48,20 @@ class MaskedLanguageModeling(Task):
         """Also notes what wrapped modules no longer show."""
         self.vocab_size = model.get_submodule("tokens").num_embeddings  # type: ignore[assignment]
         return {"model": model}
+
+    def misfits(self, data: Preprocess, model_args: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        yield from super().misfits(data, model_args)
+        if data.text is None:
+            return
+        special = data.text.tokenizer.special
+        if special.mask == special.unk:
+            yield (
+                "data.text",
+                "the vocabulary has no token that hides a word; give tokenizer: wordpiece or bpe, or a published "
+                "vocabulary that has [MASK] or <mask>",
+            )
+        elif special.mask != self.mask_id:
+            yield "task.args.mask_id", f"is {self.mask_id}, and the vocabulary's mask is {special.mask}"
 
     def losses(self, modules: Modules, batch: Batch, phase: str) -> tuple[Losses, Report]:
         losses, counted, hits = self._guessed(modules, batch)
@@ -101,5 +118,9 @@ class MaskedLanguageModeling(Task):
         words = batch["key"].cpu().numpy().view(np.uint64)
         shape = (batch["tokens"].shape[1],)
         chosen, kind = (keys.uniform(keys.derive(words, name), shape) for name in ("hidden", "hidden-as"))
-        other = keys.integers(keys.derive(words, "hidden-by"), self.mask_id + 1, self.vocab_size - 1, shape)
+        # Words come after the special tokens, the mask among them; where it is the last of all, before it.
+        least, most = self.mask_id + 1, self.vocab_size - 1
+        if least > most:
+            least, most = 0, self.mask_id - 1
+        other = keys.integers(keys.derive(words, "hidden-by"), least, most, shape)
         return chosen, kind, other

@@ -14,6 +14,8 @@ from torch.nn import functional as F
 from dlsvc.errors import UsageError, did_you_mean
 from dlsvc.registry import register_task
 from dlsvc.tasks.base import (
+    SIGNED_RANGE,
+    UNIT_RANGE,
     Batch,
     Losses,
     Metrics,
@@ -53,9 +55,15 @@ class Reconstruction(Task):
     ) -> None:
         if likelihood not in LIKELIHOODS:
             raise UsageError(f"no likelihood is called {likelihood!r}{did_you_mean(likelihood, LIKELIHOODS)}")
+        if beta < 0:
+            raise UsageError(f"beta must be at least 0, not {beta}")
         self.likelihood = likelihood
         self.beta = beta
         self.latent_shape: tuple[int, ...] = ()
+
+    @property
+    def image_range(self) -> tuple[float, float]:
+        return SIGNED_RANGE if self.likelihood == "laplace" else UNIT_RANGE
 
     def modules(self, model: nn.Module) -> dict[str, nn.Module]:
         """Also notes the latent's shape, which a wrapped module no longer shows."""

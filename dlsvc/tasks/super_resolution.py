@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dlsvc.metrics.images import luma, psnr, ssim
+from dlsvc.metrics.images import WINDOW, luma, psnr, ssim
 from dlsvc.registry import register_task
-from dlsvc.tasks.base import Batch, Losses, Metrics, Modules, Prediction, Report, Task, as_pictures, dummy_samples
+from dlsvc.tasks.base import (
+    SIGNED_RANGE,
+    Batch,
+    Losses,
+    Metrics,
+    Modules,
+    Prediction,
+    Report,
+    Task,
+    as_pictures,
+    dummy_samples,
+)
+
+if TYPE_CHECKING:
+    from dlsvc.data.preprocess import Preprocess
 
 _NUM_PICTURES = 8
 
@@ -31,6 +45,10 @@ class SuperResolution(Task):
         self.error = {"l1": F.l1_loss, "l2": F.mse_loss}[loss]
         self.scale = 0
 
+    @property
+    def image_range(self) -> tuple[float, float]:
+        return SIGNED_RANGE
+
     def modules(self, model: nn.Module) -> dict[str, nn.Module]:
         """Also notes the scale, which a wrapped module no longer shows."""
         assert isinstance(model.scale, int)
@@ -40,6 +58,18 @@ class SuperResolution(Task):
     @property
     def keeps_size(self) -> bool:
         return True
+
+    def misfits(self, data: Preprocess, model_args: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        yield from super().misfits(data, model_args)
+        if data.image is None:
+            return
+        size, scale = data.image.size, int(model_args["scale"])
+        if size % scale:
+            yield "data.image.size", f"is {size}, which the model's scale {scale} must divide"
+        if size - 2 * scale < WINDOW:
+            least = -(-(WINDOW + 2 * scale) // scale) * scale
+            message = f"ssim leaves {scale} pixels at each edge out and looks at {WINDOW} at a time"
+            yield "data.image.size", f"is {size}; {message}, so it must be at least {least}"
 
     def losses(self, modules: Modules, batch: Batch, phase: str) -> tuple[Losses, Report]:
         image = batch["image"]

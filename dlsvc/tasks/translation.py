@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,15 @@ from dlsvc.tasks.base import Batch, Losses, Metrics, Modules, Prediction, Report
 from dlsvc.tasks.language_modeling import dummy_texts, token_losses
 
 MOST_BEAMS = 64
+# Either way.
+MOST_LENGTH_PENALTY = 10.0
+# What a request may set of a beam search.
+BEAM_SETTINGS: Mapping[str, Setting] = MappingProxyType(
+    {
+        "num_beams": Setting(1, MOST_BEAMS, whole=True),
+        "length_penalty": Setting(-MOST_LENGTH_PENALTY, MOST_LENGTH_PENALTY),
+    }
+)
 # Texts short enough for their words to be read in a picture.
 _ALIGNED_TOKENS, _ALIGNMENTS = 20, 4
 # What begins or ends a text.
@@ -52,6 +62,7 @@ class Translation(Task):
                 f"label_smoothing must be in [0, 1), num_beams in 1 to {MOST_BEAMS} and scored at least 1, not "
                 f"{label_smoothing}, {num_beams} and {scored}"
             )
+        check_length_penalty(length_penalty)
         self.label_smoothing, self.num_beams, self.length_penalty = label_smoothing, num_beams, length_penalty
         self.scored = scored
 
@@ -61,7 +72,7 @@ class Translation(Task):
 
     @property
     def settings(self) -> Mapping[str, Setting]:
-        return {"num_beams": Setting(1, MOST_BEAMS, whole=True), "length_penalty": Setting(-10, 10)}
+        return BEAM_SETTINGS
 
     def losses(self, modules: Modules, batch: Batch, phase: str) -> tuple[Losses, Report]:
         losses, counted, hits = self._by_token(modules, batch, self.label_smoothing)
@@ -183,3 +194,10 @@ def scores(written: Sequence[str], wanted: Sequence[str]) -> dict[str, float]:
 
     measures: dict[str, Callable[[], Any]] = {"chrf": CHRF, "bleu": BLEU}
     return {name: float(make().corpus_score(list(written), [list(wanted)]).score) for name, make in measures.items()}
+
+
+def check_length_penalty(length_penalty: float) -> None:
+    """Raises UsageError for one that no request may ask for."""
+    if abs(length_penalty) > MOST_LENGTH_PENALTY:
+        most = f"{MOST_LENGTH_PENALTY:g}"
+        raise UsageError(f"length_penalty must be in -{most} to {most}, not {length_penalty}")

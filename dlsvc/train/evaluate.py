@@ -13,7 +13,7 @@ from torch import nn
 
 from dlsvc.data.atom import Arrays, Preprocessing, Rows
 from dlsvc.data.tensors import to_tensors
-from dlsvc.errors import UsageError
+from dlsvc.errors import DataError, UsageError
 from dlsvc.spec.sections import EvaluateSpec
 from dlsvc.store.bundle import Bundle
 from dlsvc.tasks.base import Metrics, Task
@@ -61,8 +61,10 @@ def measure(
 
 
 def conclude(task: Task, parts: Iterable[Part], look: Look = lambda whole: None) -> dict[str, float]:
-    """The metrics of all batches; `look` sees the sums that they come from."""
+    """The metrics of all batches; `look` sees the sums that they come from. Raises DataError when there are none."""
     whole = merged(parts)
+    if not whole.sums and not whole.collected:
+        raise DataError("no sample of the split that is to be evaluated could be decoded: there is nothing to measure")
     look(whole)
     return {name: float(value) for name, value in task.compute(whole).items()}
 

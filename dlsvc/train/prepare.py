@@ -22,6 +22,7 @@ from dlsvc.store.models import ModelStore
 from dlsvc.store.runs import Run, RunStore
 from dlsvc.train.buildable import unbuildable
 from dlsvc.train.feeding import augmentations_of
+from dlsvc.train.fitting import misfits
 from dlsvc.train.job import Job
 
 # What fits comfortably beside the model in every worker is kept in memory.
@@ -64,8 +65,8 @@ def _is_version(reference: str) -> bool:
 
 
 def prepare_job(spec: TrainSpec, run: Run, home: Path, say: Say = silent) -> Job:
-    """What the data is, settled once on the driver. Raises UsageError for a value that the model or the task takes for
-    wrong, before anything starts.
+    """What the data is, settled once on the driver. Raises UsageError for a value that the model, the task or the data
+    takes for wrong, before anything starts.
     """
     for section, refusal in unbuildable(spec):
         raise UsageError(f"{section}: {refusal}")
@@ -75,6 +76,8 @@ def prepare_job(spec: TrainSpec, run: Run, home: Path, say: Say = silent) -> Job
         raise DataError(f"data.source {spec.data.source!r} has no training samples")
     pipeline = Pipeline(tuple(augmentations_of(spec.data.augment, home)))
     preprocess = build_preprocess(_with_vocabulary(spec.data, home, say), source, pipeline)
+    for field, misfit in misfits(spec, preprocess):
+        raise UsageError(f"{field}: {misfit}")
     check_texts(preprocess, table, say)
     return Job(
         spec=spec,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 from torch.nn.utils import parametrizations
@@ -37,6 +38,24 @@ def test_the_largest_singular_value_becomes_one() -> None:
     one = ours.eval()(torch.ones(1, 3, 8, 8)) - ours.bias[:, None, None]
     plain = nn.functional.conv2d(torch.ones(1, 3, 8, 8), ours.weight / norm, stride=2, padding=1)
     torch.testing.assert_close(one, plain, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_norm_is_float32_under_autocast(training: bool) -> None:
+    ours, _ = _pair()
+    ours.train(training)
+    seen: list[torch.Tensor] = []
+    norm = ours.norm
+
+    def watched() -> torch.Tensor:
+        seen.append(norm())
+        return seen[-1]
+
+    ours.norm = watched  # type: ignore[method-assign]
+    with torch.autocast("cpu", torch.bfloat16):
+        ours(torch.ones(1, 3, 8, 8))
+    assert seen[0].dtype == ours.direction.dtype == torch.float32
+    torch.testing.assert_close(seen[0], torch.linalg.matrix_norm(ours.weight.flatten(1), 2), rtol=1e-5, atol=1e-6)
 
 
 def test_answering_moves_nothing() -> None:

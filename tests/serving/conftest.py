@@ -46,7 +46,7 @@ _SPECS: dict[str, dict[str, Any]] = {
     },
     "codes": {
         "model": {"name": "autoencoder", "args": {"image_size": 8, "widths": [16], "code_dim": 4}},
-        "data": {"source": "digits", "image": {"size": 8}},
+        "data": {"source": "digits", "image": {"size": 8, "mean": [0.0], "std": [1.0]}},
     },
     "sharper": {
         "model": {"name": "srresnet", "args": {"scale": 2, "channels": 4, "num_blocks": 1}},

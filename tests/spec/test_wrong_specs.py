@@ -310,6 +310,27 @@ WRONG: dict[str, tuple[str, str, str]] = {
         "model.args.in_features",
         "is 64, and iris has 4 columns",
     ),
+    "classes to make": (
+        _HEAD
+        + "model: {name: ddpm, args: {image_size: 8, in_channels: 1, num_classes: ^^9}}\n"
+        + "data: {source: digits, image: {size: 8}}\n"
+        + _BUDGET,
+        "model.args.num_classes",
+        "is 9, and digits has 10 classes",
+    ),
+    "mixed for distances": (
+        _HEAD
+        + "model: {name: similarity, args: {in_features: 64}}\n"
+        + "data: {source: digits, augment: [{name: ^^mixup}]}\n"
+        + _BUDGET,
+        "data.augment.0.name",
+        "mixup mixes labels, of which task embedding reads none; classification does",
+    ),
+    "stem": (
+        _HEAD + "model: {name: temporal_segment, args: {stem: ^^smal}}\ndata: {source: wesnoth}\n" + _BUDGET,
+        "model.args.stem",
+        "'paper' or 'small'",
+    ),
     "format of catalog": (_SOUND.replace("digits,", "digits, format: ^^csv,"), "data.format", "leave it at auto"),
     "split": (_SOUND + "evaluate: {split: ^^tset}\n", "evaluate.split", "did you mean 'test'?"),
     # Other kinds.

@@ -65,6 +65,10 @@ def minilm(home: Path) -> Predictor:
     return served(store.open(import_trained(store, entry("minilm"), home, "trial-minilm")))
 
 
+def test_minilm_hides_words_by_its_own_mask(minilm: Predictor, home: Path) -> None:
+    assert ModelStore(home).open("trial-minilm").config["task"]["args"] == {"mask_id": 103}
+
+
 def test_minilm_knows_a_paraphrase(minilm: Predictor) -> None:
     """The cosines that its published weights give elsewhere."""
     texts = ("A man is eating food.", "Someone is having a meal.", "The stock market fell today.")

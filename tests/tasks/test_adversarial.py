@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from dlsvc.errors import UsageError
+from dlsvc.store.bundle import build_model
 from dlsvc.tasks.adversarial import Adversarial
 from dlsvc.tasks.base import Metrics, sample_normal, sample_uniform
 from tests.models.every import build, only
@@ -117,6 +119,29 @@ def test_gradient_penalty_is_that_of_a_second_derivative() -> None:
     found = torch.autograd.grad(losses["penalty_loss"], weights)
     for one, other in zip(found, wanted, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("norm", "args", "refusal"),
+    [
+        ("batch", {"gradient_penalty": 10.0}, "mixes them; give the model norm: none"),
+        (
+            "batch",
+            {"loss": "wasserstein"},
+            "give gradient_penalty: 10 and the model norm: none, or the model norm: spec",
+        ),
+        ("none", {"loss": "wasserstein"}, "needs a critic of bounded slope"),
+    ],
+)
+def test_a_game_refuses_a_norm_that_ruins_it(norm: str, args: dict[str, Any], refusal: str) -> None:
+    model = build_model({"name": "gan", "args": {"image_size": 8, "base_channels": 2, "latent_dim": 2, "norm": norm}})
+    with pytest.raises(UsageError, match=refusal):
+        Adversarial(**args).modules(model)
+
+
+def test_a_penalty_of_less_than_nothing_is_refused() -> None:
+    with pytest.raises(UsageError, match="gradient_penalty must be at least 0, not -1"):
+        Adversarial(gradient_penalty=-1)
 
 
 def test_gradient_penalty_refuses_batch_norm() -> None:

@@ -62,6 +62,14 @@ def test_hidden_tokens_belong_to_the_sample() -> None:
     assert replaced.max() == 49
 
 
+def test_a_mask_at_the_vocabularys_end_is_replaced_by_what_comes_before_it() -> None:
+    task = MaskedLanguageModeling(mask_id=49)
+    task.vocab_size = 50
+    batch = {"tokens": torch.zeros(400, 20, dtype=torch.int64), **dummy_samples(400)}
+    *_, other = task._draws(batch)
+    assert (other.min(), other.max()) == (0, 48)
+
+
 def test_translation_scores_are_sacrebleus() -> None:
     assert scores(["the cat sat on the mat"], ["the cat sat on the mat"]) == {
         "chrf": pytest.approx(100),

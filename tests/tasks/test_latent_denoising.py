@@ -59,6 +59,17 @@ def test_texts_are_left_out_to_their_share() -> None:
     assert torch.equal(told[~empty], tokens[~empty])
 
 
+def test_texts_of_data_may_be_shorter_than_the_models() -> None:
+    found = subject()
+    short = found.batch["tokens"][:, :5]
+    padded = torch.cat([short, torch.zeros(len(short), 3, dtype=torch.int64)], dim=1)
+    told = found.task._condition({**found.batch, "tokens": short}, 0.0)  # type: ignore[attr-defined]
+    assert torch.equal(told, padded)
+    asked = {"tokens": short, "negative_tokens": short.flip(0), "key": found.batch["key"]}
+    (first, *_) = heard(found, asked)
+    assert torch.equal(first, torch.cat([padded, padded.flip(0)]))
+
+
 def test_a_negative_text_stands_where_the_empty_one_would() -> None:
     found = subject()
     asked = {name: found.batch[name] for name in ("tokens", "key")}

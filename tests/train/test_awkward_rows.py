@@ -70,7 +70,8 @@ def _series() -> Rows:
     column = [*draws, *awkward.SERIES.values(), *wrong, None, awkward.WRONG_SERIES["more than fits"][0]]
     last = len(column)
     bad = dict.fromkeys(range(last - 4, last), "isn't a finite number")
-    return Rows("series_cnn", {"series": column, "label": [LABELS[place % 2] for place in range(last)]}, bad=bad)
+    columns = {"series": column, "label": [LABELS[place % 2] for place in range(last)]}
+    return Rows("series_cnn", columns, args={"num_classes": 2}, bad=bad)
 
 
 def _chat() -> Rows:
@@ -93,7 +94,7 @@ _LABELLED = {"text": TEXTS, "label": LABELS}
 CASES = {
     "classification": Rows("text_classifier", _LABELLED, {"text": _TEXT}, {"num_classes": 2}),
     "language-modeling": Rows("gpt2", {"text": TEXTS}, {"text": {**_TEXT, "tokenizer": "character"}}),
-    "masked-language-modeling": Rows("bert", {"text": TEXTS}, {"text": _TEXT}),
+    "masked-language-modeling": Rows("bert", {"text": TEXTS}, {"text": {**_TEXT, "tokenizer": "wordpiece"}}),
     "word-embedding": Rows("word2vec", {"text": TEXTS}, {"text": _TEXT}),
     # No two known words beside each other in any text.
     "word-embedding, alone": Rows("word2vec", {"text": ["cat", "", "dog", "2"] * 12}, {"text": _TEXT}),

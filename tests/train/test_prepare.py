@@ -11,6 +11,7 @@ from dlsvc.data.text_input import TextInput
 from dlsvc.errors import UsageError
 from dlsvc.spec.schema import TrainSpec
 from dlsvc.train import prepare
+from tests.train.tiny_systems import TINY
 from tests.train.trials import spec_of
 
 
@@ -52,4 +53,6 @@ def test_a_value_that_the_task_refuses_is_told_before_anything_starts(home: Path
 
 def _texts_in(vocabulary: str) -> TrainSpec:
     text = {"vocabulary": vocabulary, "max_seq_len": 8}
-    return spec_of("text_classifier", data={"source": "wordnet", "limit": 100, "text": text})
+    args = {**TINY["text_classifier"]["model"]["args"], "vocab_size": 30522}
+    model = {"name": "text_classifier", "args": args}
+    return spec_of("text_classifier", model=model, data={"source": "wordnet", "limit": 100, "text": text})

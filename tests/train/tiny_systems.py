@@ -31,6 +31,11 @@ def _images(size: int, source: str = "digits", channels: int = 1, **more: Any) -
     return {"source": source, "image": image, **more}
 
 
+def _unit_images(size: int) -> dict[str, Any]:
+    """In [0, 1], as likelihoods of pixels have them."""
+    return {"source": "digits", "image": {"size": size, "mean": [0.0], "std": [1.0]}}
+
+
 def _sounds(hop: int) -> dict[str, Any]:
     audio = {"sample_rate": 8000, "seconds": 0.5, "features": "log-mel", "bins": 16, "window": 256, "hop": hop}
     return {"source": "asterisk", "limit": 128, "audio": audio}
@@ -60,8 +65,9 @@ _STEPS = 20
 _SPECS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "audio_cnn": (_sounds(hop=160), {"num_classes": 5}),
     "audio_transformer": (_sounds(hop=4000 // (_STEPS - 1)), {"num_classes": 5, "num_steps": _STEPS}),
-    "autoencoder": (_images(8), {}),
-    "bert": (_texts(**_TEXT), {}),
+    "autoencoder": (_unit_images(8), {}),
+    # Letters alone, which begin words and go on with them, are most of these pieces.
+    "bert": (_texts(**{**_TEXT, "vocab_size": 128}, tokenizer="wordpiece"), {"vocab_size": 128}),
     "blip2": (_PAIRS, {}),
     "blip2_qformer": (_PAIRS, {}),
     "ddpm": (_images(8), {"in_channels": 1, "num_classes": 10}),
@@ -76,7 +82,7 @@ _SPECS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {},
     ),
     "gpt2": (_texts(**_TEXT), {}),
-    "kl_autoencoder": (_images(8), {}),
+    "kl_autoencoder": (_unit_images(8), {}),
     "latent_diffusion": (_images(8, text={"prompt": "a {label}", "tokenizer": "character", **_TEXT}), {}),
     "llama": (_texts(**_TEXT), {}),
     "mlp": ({"source": "iris"}, {"in_features": 4}),
