@@ -38,7 +38,7 @@ bench: $(VENV)/ready
 
 # Hours; stopped, it goes on where it was. Rewrites the recipes' heads and the README's table.
 recipes: $(VENV)/ready
-	$(PY) -m tests.recipes
+	$(PY) -m tests.recipes $(ONLY)
 
 # In an environment of its own: what we compare with is large, and not all of it keeps to our pins.
 test-interop:

@@ -2,7 +2,7 @@
 
 A run is named after its recipe and the commit, and a finished one gives its result back at once: stopped in the middle,
 the same command goes on where it was. What a head names as `dlsvc evaluate ...` is measured too. Prose and figures that
-neither gives are left as they stand.
+neither gives are left as they stand. `make recipes ONLY="jobs/vision/vgg16-fashion-mnist.yaml ..."` runs those.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +77,10 @@ def _with_metrics(text: str, metrics: Mapping[str, float]) -> str:
     return text
 
 
-def main() -> None:
-    """Run them all, one after another; what fails is told at the end."""
+def main(chosen: Sequence[str]) -> None:
+    """Run them all, or the chosen, one after another; what fails is told at the end."""
     commit = _said("git", "rev-parse", "--short", "HEAD").strip()
-    paths, failed = in_order(ROOT / "jobs"), []
+    paths, failed = [(ROOT / path).resolve() for path in chosen] or in_order(ROOT / "jobs"), []
     for number, path in enumerate(paths, 1):
         recipe = path.relative_to(ROOT).as_posix()
         print(f"[{number} of {len(paths)}] {recipe}", file=sys.stderr, flush=True)
@@ -134,4 +134,4 @@ def _said(*command: str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
