@@ -39,11 +39,8 @@ def lacking(count: int, each: Mapping[str, float], found: Mapping[str, float]) -
         return None
     wanted = ", ".join(f"{amount * count:g} {name}" for name, amount in short.items())
     there = ", ".join(f"{found.get(name, 0):g}" for name in short)
-    return (
-        f"{count} workers ask for {wanted}, and there are {there}"
-        if count > 1
-        else (f"a worker asks for {wanted}, and there are {there}")
-    )
+    who = f"{count} workers ask" if count > 1 else "a worker asks"
+    return f"{who} for {wanted}, and there are {there}"
 
 
 def _attach(address: str) -> None:

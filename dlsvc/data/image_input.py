@@ -50,9 +50,7 @@ class ImageInput:
         return found
 
     def _one(self, image: bytes | Pixels) -> Pixels:
-        if isinstance(image, bytes):
-            return decode_image(image, self.channels, self.size)
-        return resize_pixels(image, self.channels, self.size)
+        return _decoded(image, self.channels, self.size)
 
     def normalise(self, images: Pixels) -> NDArray[np.float32]:
         """(B, H, W, C) -> (B, C, H, W) float32, contiguous; with (B, N, ...) before and after alike."""
@@ -75,14 +73,17 @@ class WholeImage(ImageInput):
     """Not resized: for a model that makes a larger image of one of any size."""
 
     def _one(self, image: bytes | Pixels) -> Pixels:
-        if isinstance(image, bytes):
-            found = decode_image(image, self.channels)
-        else:
-            found = resize_pixels(image, self.channels, None)
+        found = _decoded(image, self.channels, None)
         height, width = found.shape[:2]
         if height * width > LARGEST_WHOLE:
             raise Undecodable(f"the image is {width} x {height}; one of up to {LARGEST_WHOLE:,} pixels is enlarged")
         return found
+
+
+def _decoded(image: bytes | Pixels, channels: int, size: int | None) -> Pixels:
+    if isinstance(image, bytes):
+        return decode_image(image, channels, size)
+    return resize_pixels(image, channels, size)
 
 
 @functools.lru_cache(maxsize=64)

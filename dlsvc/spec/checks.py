@@ -183,18 +183,24 @@ def _samples_can_be_compared(spec: TrainSpec) -> Found:
 
 
 def _promotion_is_decidable(spec: TrainSpec) -> Found:
-    task, asked = known_task(spec), spec.publish.promote_if
+    asked = spec.publish.promote_if
     if asked and spec.publish.alias is None:
         yield "publish.promote_if", "decides whether an alias moves; give publish.alias too"
-    if task is None:
-        return
-    known = (*task.options["metrics"], *(FIDELITY if spec.evaluate.fidelity else ()))
     for name in asked:
-        if not any(fnmatch.fnmatchcase(name, pattern) for pattern in known):
-            yield (
-                f"publish.promote_if.{name}",
-                f"task {task.name} has no metric {name!r}{did_you_mean(name, known)}; it has {', '.join(known)}",
-            )
+        message = unknown_metric(spec, name)
+        if message is not None:
+            yield f"publish.promote_if.{name}", message
+
+
+def unknown_metric(spec: TrainSpec, name: str) -> str | None:
+    """What is wrong with a metric's name where an evaluation of this spec won't give it."""
+    task = known_task(spec)
+    if task is None:
+        return None
+    known = (*task.options["metrics"], *(FIDELITY if spec.evaluate.fidelity else ()))
+    if any(fnmatch.fnmatchcase(name, pattern) for pattern in known):
+        return None
+    return f"task {task.name} has no metric {name!r}{did_you_mean(name, known)}; it has {', '.join(known)}"
 
 
 def _no_setting_is_ignored(spec: TrainSpec) -> Found:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
-from dlsvc.errors import Problem, did_you_mean
+from dlsvc.errors import Problem
 from dlsvc.spec.arguments import encode
-from dlsvc.spec.checks import FIDELITY, Rule, check
+from dlsvc.spec.checks import Rule, check, unknown_metric
 from dlsvc.spec.document import Node, from_plain
 from dlsvc.spec.explain import explain, findings, place_of
 from dlsvc.spec.overrides import apply_overrides
-from dlsvc.spec.resolve import known_task
 from dlsvc.spec.schema import TrainSpec, TuneSpec
 
 
@@ -45,12 +43,9 @@ def _own(spec: TuneSpec) -> Iterator[tuple[str, str]]:
                 yield name, "without a scheduler nothing reads it; only asha does"
     elif spec.train.evaluate.every_steps is None:
         yield "scheduler", "asha compares trials by their evaluations; give train.evaluate.every_steps too"
-    task = known_task(spec.train)
-    if task is not None:
-        known = (*task.options["metrics"], *(FIDELITY if spec.train.evaluate.fidelity else ()))
-        if not any(fnmatch.fnmatchcase(spec.metric, pattern) for pattern in known):
-            hint = did_you_mean(spec.metric, known)
-            yield "metric", f"task {task.name} has no metric {spec.metric!r}{hint}; it has {', '.join(known)}"
+    message = unknown_metric(spec.train, spec.metric)
+    if message is not None:
+        yield "metric", message
 
 
 def _search_problems(spec: TuneSpec, tree: Node, path: str, values: Sequence[Any], is_sound: bool) -> list[Problem]:

@@ -28,13 +28,17 @@ def unbuildable(spec: TrainSpec) -> Iterator[tuple[str, str]]:
 
     spec = complete(spec)
     model, task = spec.model.model_dump(), spec.task.model_dump()
-    built: list[Any] = []
-    refused = list(_refusal("model.args", lambda: built.append(_model_without_weights(model)), model["name"]))
-    refused += _refusal("task.args", lambda: built.append(build_task(task)), task["name"])
-    yield from refused
-    if not refused:
-        whole, objective = built
-        yield from _unusable(model["name"], task["name"], lambda: objective.modules(whole))
+    whole, no_model = _tried(lambda: _model_without_weights(model))
+    objective, no_task = _tried(lambda: build_task(task))
+    for section, part, error in (("model.args", model, no_model), ("task.args", task, no_task)):
+        if error is not None:
+            yield section, _said(error, f"{part['name']} can't be built of these")
+    if no_model or no_task:
+        return
+    _, no_use = _tried(lambda: objective.modules(whole))
+    if no_use is not None:
+        section = "task.args" if isinstance(no_use, DlsvcError) else "task.name"
+        yield section, _said(no_use, f"task {task['name']} doesn't find what it trains in model {model['name']}")
 
 
 def _model_without_weights(part: dict[str, Any]) -> nn.Module:
@@ -51,22 +55,17 @@ def _model_without_weights(part: dict[str, Any]) -> nn.Module:
     return model
 
 
-def _refusal(section: str, build: Callable[[], object], name: str) -> Iterator[tuple[str, str]]:
+def _tried(build: Callable[[], Any]) -> tuple[Any, Exception | None]:
+    """What comes of it, or why nothing does."""
     try:
-        build()
-    except DlsvcError as error:
-        yield section, str(error)
-    except _REFUSALS as error:
-        yield section, f"{name} can't be built of these: {error}"
+        return build(), None
+    except (DlsvcError, *_REFUSALS) as error:
+        return None, error
 
 
-def _unusable(model: str, task: str, modules: Callable[[], object]) -> Iterator[tuple[str, str]]:
-    try:
-        modules()
-    except DlsvcError as error:
-        yield "task.args", str(error)
-    except _REFUSALS as error:
-        yield "task.name", f"task {task} doesn't find what it trains in model {model}: {error}"
+def _said(error: Exception, otherwise: str) -> str:
+    """Our own errors say what would be right; torch's and Python's need to be told of what."""
+    return str(error) if isinstance(error, DlsvcError) else f"{otherwise}: {error}"
 
 
 # Beside a spec's own rules, for a command that may import torch, which it does only where the spec is sound otherwise.
