@@ -14,7 +14,7 @@ from dlsvc import __version__
 from dlsvc.cli_ask import capfilt, neighbors, predict
 from dlsvc.cli_store import models, runs
 from dlsvc.data.progress import say
-from dlsvc.terminal import Shell, address_option, answer, blocks, json_option, prepare, table
+from dlsvc.terminal import Shell, address_option, answer, blocks, device_option, json_option, prepare, table
 
 _Verb = Callable[..., Any]
 
@@ -171,7 +171,7 @@ def data_show(name: str, grid: Path | None, asked: str | None, stats: bool, as_j
     from dlsvc.data.show import describe
     from dlsvc.store.home import home
 
-    augmentations = _augmentations(asked) if asked else []
+    augmentations = _augmentations(asked, name) if asked else []
     found = describe(name, home(), grid, say, augmentations=augmentations, stats=stats)
     answer(found, as_json, blocks(found))
 
@@ -227,29 +227,16 @@ def data_swap(source: str, target: Path, share: float, seed: int, as_json: bool)
     answer(found, as_json, blocks(found))
 
 
-def _augmentations(asked: str) -> list[Any]:
+def _augmentations(asked: str, source: str) -> list[Any]:
     """Those of a spec's file, or of a list in YAML, checked as a spec's are."""
-    from dlsvc.spec.load import load_kind
+    from dlsvc.spec.load import load_kind, read_augmentations
     from dlsvc.spec.schema import TrainSpec
     from dlsvc.store.home import home
     from dlsvc.train.feeding import augmentations_of
 
-    if not asked.lstrip().startswith("["):
-        return augmentations_of(load_kind(TrainSpec, asked, ()).data.augment, home())
-    return augmentations_of(_augment_list(asked), home())
-
-
-def _augment_list(text: str) -> list[Any]:
-    import pydantic
-    import yaml
-
-    from dlsvc.errors import UsageError
-    from dlsvc.spec.data_sections import AugmentSpec
-
-    try:
-        return [AugmentSpec.model_validate(item) for item in yaml.safe_load(text)]
-    except (yaml.YAMLError, pydantic.ValidationError) as error:
-        raise UsageError(f"--augment: {error}; write a list such as [{{name: rotation, max_degrees: 20}}]") from error
+    if asked.lstrip().startswith("["):
+        return augmentations_of(read_augmentations(asked, source), home())
+    return augmentations_of(load_kind(TrainSpec, asked, ()).data.augment, home())
 
 
 @main.command()
@@ -317,6 +304,7 @@ def tune(spec: str, overrides: tuple[str, ...], address: str | None, as_json: bo
 @click.option(
     "--confusion", type=click.Path(path_type=Path), help="Draw which class is taken for which as a PNG there."
 )
+@device_option
 @json_option
 def evaluate(reference: str, as_json: bool, **asked: Any) -> None:
     """Measure a published model on the data of its spec."""
@@ -331,18 +319,17 @@ def evaluate(reference: str, as_json: bool, **asked: Any) -> None:
 @click.argument("what", nargs=-1, metavar="MODEL...|SPEC")
 @click.option("--host", help="The address to listen on; 127.0.0.1 by default.")
 @click.option("--port", type=click.IntRange(1, 65535), help="The port to listen on; 8000 by default.")
+@click.option("--gpu", type=click.FloatRange(0, 1), help="GPUs for each model's process; 0.25 lets four share one.")
 @click.option("--detach", is_flag=True, help="Serve in the background, and return when every model answers.")
 @address_option
 @json_option
-def serve(
-    what: tuple[str, ...], host: str | None, port: int | None, detach: bool, address: str | None, as_json: bool
-) -> None:
+def serve(what: tuple[str, ...], as_json: bool, **asked: Any) -> None:
     """Answer for models over HTTP until interrupted."""
     prepare(None)
     from dlsvc.store.home import home
     from serving.run import serve_command
 
-    found = serve_command(what, home=home(), host=host, port=port, address=address, detach=detach)
+    found = serve_command(what, home=home(), **asked)
     answer(found, as_json, blocks(found))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from dlsvc.data.progress import say
-from dlsvc.terminal import answer, blocks, json_option, table
+from dlsvc.terminal import answer, blocks, device_option, json_option, table
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -37,6 +37,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="A parameter of the request, such as top_k=3, guidance_scale=2 or mask_image=@mask.png; again for more.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Where a picture is written; NAME.png here by default.")
+@device_option
 @json_option
 def predict(
     reference: str,
@@ -100,6 +101,7 @@ def _numbers(features: str) -> list[float]:
 @click.option("--grid", type=click.Path(path_type=Path), help="Draw the query and its neighbours as a PNG there.")
 @click.option("--map", "plane", type=click.Path(path_type=Path), help="Draw all vectors on a plane as a PNG there.")
 @click.option("--accuracy", is_flag=True, help="How many samples their k nearest others classify right.")
+@device_option
 @json_option
 def neighbors(
     reference: str,
@@ -133,11 +135,12 @@ def neighbors(
     show_default=True,
     help="A pair stays when MODEL holds it for one with at least this probability.",
 )
+@device_option
 @json_option
-def capfilt(reference: str, source: str, target: Path, threshold: float, as_json: bool) -> None:
+def capfilt(reference: str, source: str, target: Path, threshold: float, device: str, as_json: bool) -> None:
     """Write the pairs of images and texts that a MODEL such as BLIP believes in, and captions of its own."""
     from dlsvc.capfilt import capfilt as sift
     from dlsvc.store.home import home
 
-    found = sift(reference, source, target, home(), threshold=threshold, say=say)
+    found = sift(reference, source, target, home(), threshold=threshold, device=device, say=say)
     answer(found, as_json, blocks(found))

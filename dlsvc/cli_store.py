@@ -110,9 +110,22 @@ def models_alias(reference: str, alias: str, as_json: bool) -> None:
 def models_soup(name: str, references: tuple[str, ...], as_json: bool) -> None:
     """Publish the mean of the weights of MODELs of one kind under NAME, and measure it."""
     from dlsvc.store.home import home
-    from dlsvc.train.soup import soup
+    from dlsvc.train.combine import soup
 
     found = soup(name, references, home())
+    answer(found, as_json, blocks(found))
+
+
+@models.command("ensemble")
+@click.argument("name")
+@click.argument("references", metavar="MODEL...", nargs=-1, required=True)
+@json_option
+def models_ensemble(name: str, references: tuple[str, ...], as_json: bool) -> None:
+    """Publish the mean of the answers of classifiers MODELs under NAME, and measure it."""
+    from dlsvc.store.home import home
+    from dlsvc.train.combine import ensemble
+
+    found = ensemble(name, references, home())
     answer(found, as_json, blocks(found))
 
 

@@ -18,6 +18,13 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 address_option = click.option(
     "--address", envvar="RAY_ADDRESS", help="A running Ray cluster; without it one is started here."
 )
+device_option = click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda"]),
+    default="cpu",
+    show_default=True,
+    help="What computes: cuda is a GPU.",
+)
 
 
 def prepare(storage: str | None) -> None:

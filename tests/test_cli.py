@@ -142,6 +142,15 @@ def test_augment_lists_parameters() -> None:
     assert rows["flip"]["modality"] == "image"
 
 
+def test_augmentations_to_be_shown_are_checked_as_a_specs_are() -> None:
+    wrong = "[{name: rotation, max_degrees: far}, {name: rotatoin}, {name: flip, p: 2}]"
+    found = run("data", "show", "digits", "--augment", wrong)
+    assert found.exit_code == 2
+    assert "--augment:1:32: data.augment.0.max_degrees: " in found.stderr
+    assert "no augmentation is called 'rotatoin'; did you mean 'rotation'" in found.stderr
+    assert "data.augment.2.p: must be in [0, 1], not 2" in found.stderr
+
+
 def test_data_lists_the_catalog() -> None:
     assert "digits" in {row["name"] for row in last_line(run("data", "ls", "--json"))["data"]}
 

@@ -6,10 +6,10 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
 from dlsvc.engine.base import Engine, Phase, Place
+from dlsvc.nn.device import open_device
 from dlsvc.tasks.base import NO_COMPANIONS, Companion
 
 
@@ -51,13 +51,10 @@ def build_engine(
 
 
 def place_of(*, gpu: bool) -> Place:
-    """This process's place in the process group that is there, or alone; on a GPU of its own where it asked for one."""
+    """This process's place in the process group that is there, or alone; on a GPU where it asked for one."""
     import torch.distributed as dist
 
-    where = torch.device("cpu")
-    if gpu:
-        where = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
-        torch.cuda.set_device(where)
+    where = open_device("cuda" if gpu else "cpu", int(os.environ.get("LOCAL_RANK", "0")))
     if not dist.is_initialized():
         return Place(device=where)
     return Place(dist.get_rank(), dist.get_world_size(), where)

@@ -5,7 +5,6 @@ B batch, S tokens of an image, T tokens of a text, D width of the text, E shared
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -19,11 +18,12 @@ from dlsvc.models.bert import MaskedHead
 from dlsvc.models.vit import ViT
 from dlsvc.nn.attention import Memory
 from dlsvc.nn.grounded import GroundedBlock, SharedStack
+from dlsvc.nn.temperature import INITIAL, scale_of
+from dlsvc.nn.totals import running_totals
 from dlsvc.nn.transformer import block_memories
 from dlsvc.registry import register_model
 
 _INIT_STD = 0.02
-_INIT_LOGIT_SCALE, _MAX_LOGIT_SCALE = math.log(1 / 0.07), 100.0
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class PairModel(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         # One element and not a scalar: sharded strategies split parameters along their first dimension.
-        self.logit_scale = nn.Parameter(torch.full((1,), _INIT_LOGIT_SCALE))
+        self.logit_scale = nn.Parameter(torch.full((1,), INITIAL))
 
     @property
     def vectors_shape(self) -> tuple[int, ...]:
@@ -166,7 +166,7 @@ class PairModel(nn.Module):
         (B, 3, 2) of the pairs, of each image with its negative text and of each text with its negative image, and
         `caption_logits` (B, T - 1, V).
         """
-        found = {"logit_scale": self.logit_scale.float().exp().clamp(max=_MAX_LOGIT_SCALE)[0]}  # 0-d
+        found = {"logit_scale": scale_of(self.logit_scale)}  # 0-d
         states = self.vision_encoder(image) if image is not None else None
         if states is not None:
             found["image_embeds"] = _unit(self.image_vectors(states))
@@ -203,7 +203,7 @@ def hard_negatives(
 
 def _drawn(logits: Tensor, draws: Tensor) -> Tensor:
     """One place a row, by where its draw falls among the probabilities."""
-    shares = logits.double().softmax(1).nan_to_num(0.0).cumsum(1)
+    shares = running_totals(logits.double().softmax(1).nan_to_num(0.0))
     at = draws.double()[:, None] * shares[:, -1:]
     return torch.searchsorted(shares, at, right=True).clamp(max=logits.shape[1] - 1)[:, 0]
 

@@ -5,7 +5,6 @@ B batch, T tokens, D width of a tower, E shared width.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -16,12 +15,9 @@ from torch.nn import functional as F
 
 from dlsvc.errors import UsageError
 from dlsvc.models.vit import ViT
+from dlsvc.nn.temperature import INITIAL, scale_of
 from dlsvc.nn.transformer import Block
 from dlsvc.registry import register_model
-
-# The paper starts at temperature 0.07 and keeps logits from being scaled by more than 100 (section 2.5).
-_INIT_LOGIT_SCALE = math.log(1 / 0.07)
-_MAX_LOGIT_SCALE = 100.0
 
 
 @dataclass(frozen=True)
@@ -155,12 +151,12 @@ class CLIP(nn.Module):
         nn.init.normal_(self.vision_projection.weight, std=vision.d_model**-0.5)
         nn.init.normal_(self.text_projection.weight, std=text.d_model**-0.5)
         # One element and not a scalar: sharded strategies split parameters along their first dimension.
-        self.logit_scale = nn.Parameter(torch.full((1,), _INIT_LOGIT_SCALE))
+        self.logit_scale = nn.Parameter(torch.full((1,), INITIAL))
 
     def forward(
         self, image: Tensor | None, tokens: Tensor | None, attention_mask: Tensor | None = None
     ) -> dict[str, Tensor]:
-        found = {"logit_scale": self.logit_scale.float().exp().clamp(max=_MAX_LOGIT_SCALE)[0]}  # 0-d
+        found = {"logit_scale": scale_of(self.logit_scale)}  # 0-d
         if image is not None:
             found["image_embeds"] = _unit(self.vision_projection(self.vision_encoder(image)))  # (B, E)
         if tokens is not None:

@@ -18,7 +18,7 @@ NamedParameters = Sequence[tuple[str, nn.Parameter]]
 
 
 class GroupOptions(Protocol):
-    """What a spec says of a group: globs, and what differs. A weight decay of None is the optimizer's own."""
+    """What a spec says of a group: globs, and what differs. A weight decay or L1 of None is the optimizer's own."""
 
     @property
     def params(self) -> Sequence[str]: ...
@@ -26,15 +26,18 @@ class GroupOptions(Protocol):
     def lr_factor(self) -> float: ...
     @property
     def weight_decay(self) -> float | None: ...
+    @property
+    def l1(self) -> float | None: ...
 
 
 @dataclass(frozen=True)
 class Group:
-    """Parameters, in the model's order, with their learning rate's factor and their weight decay."""
+    """Parameters, in the model's order, with their learning rate's factor, their weight decay and their L1."""
 
     parameters: tuple[nn.Parameter, ...]
     lr_factor: float
     weight_decay: float
+    l1: float
 
 
 def matching(globs: Iterable[str], names: Sequence[str], *, where: str) -> set[str]:
@@ -50,7 +53,7 @@ def matching(globs: Iterable[str], names: Sequence[str], *, where: str) -> set[s
     return found
 
 
-def split(named: NamedParameters, groups: Sequence[GroupOptions], weight_decay: float) -> list[Group]:
+def split(named: NamedParameters, groups: Sequence[GroupOptions], weight_decay: float, l1: float) -> list[Group]:
     """Trainable parameters into groups: a parameter belongs to the first group that matches it, the rest to a last
     one.
     """
@@ -61,8 +64,8 @@ def split(named: NamedParameters, groups: Sequence[GroupOptions], weight_decay: 
         hits = matching(options.params, names, where=f"optim.groups[{place}].params")
         taken = tuple(left.pop(name) for name in names if name in hits and name in left)
         decay = weight_decay if options.weight_decay is None else options.weight_decay
-        found.append(Group(taken, options.lr_factor, decay))
-    found.append(Group(tuple(left.values()), 1.0, weight_decay))
+        found.append(Group(taken, options.lr_factor, decay, l1 if options.l1 is None else options.l1))
+    found.append(Group(tuple(left.values()), 1.0, weight_decay, l1))
     return [group for group in found if group.parameters]
 
 

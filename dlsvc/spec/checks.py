@@ -22,6 +22,7 @@ from dlsvc.spec.document import Node
 from dlsvc.spec.explain import place_of
 from dlsvc.spec.resolve import known_model, known_task, resolve_strategy, signature
 from dlsvc.spec.schema import PhaseOptimSpec, TrainSpec
+from dlsvc.spec.sections import RULES_OF_WHOLES, RULES_READ, RULES_WITH_MOMENTUM
 
 # What `evaluate.fidelity` adds to a task's metrics.
 FIDELITY = ("frechet_distance", "kernel_distance", "precision", "recall", "label_accuracy")
@@ -149,6 +150,28 @@ def _zero_keeps_its_size(spec: TrainSpec) -> Found:
         )
 
 
+def _rules_have_what_they_need(spec: TrainSpec) -> Found:
+    strategy = resolve_strategy(spec)
+    phases: dict[str, PhaseOptimSpec] = {f"optim.phases.{name}": phase for name, phase in spec.optim.phases.items()}
+    for path, optim in (phases or {"optim": spec.optim}).items():
+        if optim.name in RULES_WITH_MOMENTUM and not optim.momentum:
+            yield f"{path}.momentum", f"{optim.name} needs it; 0.9 is usual"
+        if optim.name in RULES_OF_WHOLES and strategy not in ("plain", "ddp"):
+            yield (
+                f"{path}.name",
+                f"{optim.name} looks at each parameter as a whole, which {strategy} splits; use plain or ddp, or adamw",
+            )
+
+
+def _lora_adapts_something(spec: TrainSpec) -> Found:
+    if spec.lora is None:
+        return
+    if not spec.init_from:
+        yield "lora", "adapts a model that has learnt already; init_from names none"
+    if spec.freeze:
+        yield "freeze", "lora trains nothing but its own matrices and what lora.also names: leave it out"
+
+
 def _exact_is_whole(spec: TrainSpec) -> Found:
     strategy = resolve_strategy(spec)
     if spec.batch.reduce == "exact" and strategy not in ("plain", "ddp"):
@@ -239,11 +262,10 @@ def _nothing_is_ignored(spec: TrainSpec) -> Found:
 
 
 def _ignored(path: str, optim: PhaseOptimSpec) -> Found:
-    unread = ("betas", "eps") if optim.name == "sgd" else ("momentum",)
-    for name in unread:
+    for name in sorted({field for fields in RULES_READ.values() for field in fields} - set(RULES_READ[optim.name])):
         if getattr(optim, name) != PhaseOptimSpec.model_fields[name].default:
-            readers = "adam and adamw" if optim.name == "sgd" else "sgd"
-            yield f"{path}.{name}", f"{optim.name} would ignore it; only {readers} reads {name}"
+            readers = ", ".join(rule for rule, fields in RULES_READ.items() if name in fields)
+            yield f"{path}.{name}", f"{optim.name} would ignore it; it is read by {readers}"
     if optim.schedule.name in ("constant", "inverse-sqrt") and optim.schedule.final_factor != 0.0:
         yield (
             f"{path}.schedule.final_factor",
@@ -268,6 +290,8 @@ _RULES = (
     Rule(("task.name", "evaluate.fidelity"), _samples_can_be_compared),
     Rule(("task.name", "evaluate.fidelity", "publish"), _promotion_is_decidable),
     Rule(("optim",), _nothing_is_ignored),
+    Rule(("strategy", "scaling.workers", "optim"), _rules_have_what_they_need),
+    Rule(("lora", "init_from", "freeze"), _lora_adapts_something),
     Rule(("data", "scaling"), _no_setting_is_ignored),
     Rule(("storage",), _storage_is_a_directory),
     Rule(("data.source",), facts.source_exists),

@@ -177,16 +177,13 @@ def _close_literal(group: Sequence[Finding], value: Any) -> str:
 
 
 def _suggestion(path: Sequence[str], model: type[BaseModel]) -> str:
-    """The closest field of the same section; else the same name in another section."""
+    """The same name in another section; else the closest field of the same one."""
     *parents, name = path
     section = model
     for part in parents:
         section = _inner(section.model_fields[part].annotation) or section if part in section.model_fields else section
-    hint = did_you_mean(name, section.model_fields)
-    if "did you mean" in hint:
-        return hint
     elsewhere = [".".join(found) for found in _paths(model) if found[-1] == name]
-    return f"; did you mean {elsewhere[0]!r}?" if elsewhere else hint
+    return f"; did you mean {elsewhere[0]!r}?" if elsewhere else did_you_mean(name, section.model_fields)
 
 
 def _inner(annotation: Any) -> type[BaseModel] | None:

@@ -14,6 +14,7 @@ from dlsvc.data.catalog import entries, trained_weights
 from dlsvc.errors import Problem, SpecError, did_you_mean
 from dlsvc.spec.arguments import encode
 from dlsvc.spec.checks import Rule, check
+from dlsvc.spec.data_sections import AugmentSpec
 from dlsvc.spec.document import MAX_BYTES, Node, from_plain, read, scalar
 from dlsvc.spec.explain import explain, findings
 from dlsvc.spec.overrides import apply_overrides
@@ -22,7 +23,17 @@ from dlsvc.spec.resolve import complete, identity, resolve, resolve_micro_size
 from dlsvc.spec.schema import KINDS, ServeSpec, Spec, TrainSpec, TuneSpec
 from dlsvc.spec.tune_checks import tune_problems
 
-__all__ = ["complete", "dump_yaml", "identity", "load", "load_kind", "parse", "resolve", "resolve_micro_size"]
+__all__ = [
+    "complete",
+    "dump_yaml",
+    "identity",
+    "load",
+    "load_kind",
+    "parse",
+    "read_augmentations",
+    "resolve",
+    "resolve_micro_size",
+]
 
 _Spec = TypeVar("_Spec", TrainSpec, TuneSpec, ServeSpec)
 
@@ -102,6 +113,22 @@ def parse(mapping: Mapping[str, Any]) -> Spec:
     """A spec from plain data, such as the JSON that a bundle or a run keeps; a run's has its `identity` beside."""
     tree = from_plain({name: value for name, value in mapping.items() if name != "identity"})
     return _spec(tree, [], Path())
+
+
+def read_augmentations(text: str, source: str) -> tuple[AugmentSpec, ...]:
+    """A list as `data.augment` has it in a spec of that source. Raises SpecError with all that is wrong with it."""
+    problems: list[Problem] = []
+    given = read(text, "--augment", problems)
+    tree = from_plain({"kind": "train", "data": {"source": source}})
+    spec = None
+    if given is not None:
+        tree.value["data"].put("augment", given, given.place)
+        spec, found = _validated(tree, TrainSpec, ())
+        # The rest of the spec is missing, and others stand in for it.
+        problems += [one for one in found if one.path.startswith("data.augment")]
+    if problems or not isinstance(spec, TrainSpec):
+        raise SpecError(_in_order(problems))
+    return spec.data.augment
 
 
 def dump_yaml(spec: Spec) -> str:

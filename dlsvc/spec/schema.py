@@ -18,8 +18,10 @@ from dlsvc.spec.sections import (
     CheckpointSpec,
     Count,
     EvaluateSpec,
+    GpuShare,
     GroupSpec,
     Location,
+    LoraSpec,
     ModelSpec,
     Name,
     OptimSpec,
@@ -49,6 +51,7 @@ __all__ = [
     "GroupSpec",
     "ImageSpec",
     "KINDS",
+    "LoraSpec",
     "ModelSpec",
     "OptimSpec",
     "PhaseOptimSpec",
@@ -106,6 +109,7 @@ class TrainSpec(_Dumped):
         default_factory=dict, description="a glob of this model's parameters: the published model they start from"
     )
     freeze: tuple[Text, ...] = Field((), description="globs of parameters that aren't trained")
+    lora: LoraSpec | None = Field(None, description="low-rank adaptation of what init_from gives; null trains all")
     storage: Location | None = Field(None, description="the directory of runs and models; null is $DLSVC_HOME")
     report: ReportSpec = Field(default_factory=ReportSpec, description="how often progress is written down")
 
@@ -184,6 +188,7 @@ class ServedModel(Part):
     replicas: Annotated[int, Field(ge=1, le=1000)] = Field(1, description="processes that answer for it")
     max_batch_size: Annotated[int, Field(ge=1, le=4096)] = Field(8, description="most requests computed at once")
     batch_wait_s: Annotated[float, Field(ge=0, le=60)] = Field(0.01, description="how long a batch waits to fill")
+    gpu: GpuShare = Field(0, description="GPUs a replica; 0.25 lets four share one, 0 is the CPU")
 
 
 class ServeSpec(_Dumped):

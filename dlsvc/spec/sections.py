@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 NAME_PATTERN = r"^[a-z0-9-]{1,63}$"
 REFERENCE_PATTERN = r"^[a-z0-9-]{1,63}(@[a-z0-9-]{1,63})?$"
@@ -33,6 +33,15 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
+
+
+def _countable(share: float) -> float:
+    if round(share, 4) != share:
+        raise ValueError("Ray counts GPUs in ten thousandths")
+    return share
+
+
+GpuShare = Annotated[float, Field(ge=0, le=1), AfterValidator(_countable)]
 Split = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,63}$")]
 Strategy = Literal["plain", "ddp", "fsdp", "zero1", "zero2", "zero3"]
 
@@ -94,21 +103,57 @@ class GroupSpec(Part):
     params: tuple[Text, ...] = Field(min_length=1, description="globs of parameter names; each must match something")
     lr_factor: NonNegative = Field(1.0, description="times lr")
     weight_decay: NonNegative | None = Field(None, description="null is the optimizer's own")
+    l1: NonNegative | None = Field(None, description="null is the optimizer's own")
+
+
+# Which of the fields below each update rule reads.
+RULES_READ: dict[str, tuple[str, ...]] = {
+    "sgd": ("momentum",),
+    "momentum": ("momentum",),
+    "adagrad": ("eps",),
+    "rmsprop": ("alpha", "eps"),
+    "adadelta": ("rho", "eps"),
+    "adam": ("betas", "eps"),
+    "adamw": ("betas", "eps"),
+    "lion": ("betas",),
+    "lamb": ("betas", "eps"),
+    "muon": ("momentum", "betas", "eps"),
+}
+# Rules that are nothing without momentum, and those that look at a parameter as a whole.
+RULES_WITH_MOMENTUM, RULES_OF_WHOLES = ("momentum", "muon"), ("lamb", "muon")
 
 
 class PhaseOptimSpec(Part):
     """One phase's optimizer."""
 
-    name: Literal["sgd", "adam", "adamw"] = Field("adam", description="the update rule")
-    lr: Positive = Field(1e-3, description="the learning rate")
-    momentum: Share = Field(0.0, description="sgd only")
-    betas: tuple[Share, Share] = Field((0.9, 0.999), description="adam and adamw only: decay of both moments")
-    eps: Positive = Field(1e-8, description="adam and adamw only: added to the denominator")
-    weight_decay: NonNegative = Field(0.0, description="L2 in sgd and adam, decoupled in adamw")
+    name: Literal["sgd", "momentum", "adagrad", "rmsprop", "adadelta", "adam", "adamw", "lion", "lamb", "muon"] = Field(
+        "adam", description="the update rule"
+    )
+    lr: Positive = Field(1e-3, description="the learning rate; adadelta's is usually 1")
+    momentum: Share = Field(0.0, description="sgd, momentum and muon only: the share of the last step that is kept")
+    betas: tuple[Share, Share] = Field(
+        (0.9, 0.999), description="adam, adamw, lion, lamb and muon only: decay of both moments"
+    )
+    alpha: Share = Field(0.99, description="rmsprop only: decay of the mean of squares")
+    rho: Share = Field(0.9, description="adadelta only: decay of both means of squares")
+    eps: Positive = Field(1e-8, description="added to the denominator, where there is one")
+    weight_decay: NonNegative = Field(0.0, description="L2; decoupled in adamw, lion, lamb and muon")
+    l1: NonNegative = Field(0.0, description="L1: times the sign of each parameter, added to its gradient")
     max_grad_norm: Positive | None = Field(None, description="clips the norm of all gradients; null doesn't")
     ema_decay: Share | None = Field(None, description="publishes an average of the parameters; null the last ones")
     schedule: ScheduleSpec = Field(default_factory=ScheduleSpec, description="the learning rate's course")
     groups: tuple[GroupSpec, ...] = Field((), description="parameters with their own factors; the first match counts")
+
+
+class LoraSpec(Part):
+    """Low-rank adaptation: of the chosen linear layers only the product of two thin matrices is learnt, and added to
+    them when the model is published.
+    """
+
+    targets: tuple[Text, ...] = Field(min_length=1, description="globs of linear layers; each must match something")
+    rank: Count = Field(8, description="rows of the first matrix and columns of the second")
+    alpha: Positive = Field(16.0, description="the product counts alpha / rank times")
+    also: tuple[Text, ...] = Field((), description="globs of parameters that are trained whole, such as a new head")
 
 
 class OptimSpec(PhaseOptimSpec):
@@ -164,7 +209,7 @@ class ResourcesSpec(Part):
     """What each worker asks of Ray."""
 
     cpu: Positive = Field(1, description="CPUs a worker")
-    gpu: NonNegative = Field(0, description="GPUs a worker")
+    gpu: GpuShare = Field(0, description="GPUs a worker, which computes on one at most; 0.5 lets two share one")
     accelerator: Text | None = Field(None, description="the kind of accelerator, as Ray names it, such as A100")
     labels: dict[str, str] = Field(default_factory=dict, description="labels that a worker's node must have")
 

@@ -26,12 +26,15 @@ from torch import Tensor, nn
 
 from dlsvc.errors import DlsvcError, NotFound
 from dlsvc.nn.convolution import guard
+from dlsvc.nn.ensemble import Ensemble
 from dlsvc.registry import resolve
 from dlsvc.store.checkpoint import sync
 from dlsvc.tasks.base import Task
 
 DIGESTS = "DIGESTS.json"
 WEIGHTS = "model.safetensors"
+# The name of models that no spec can ask for: they are put together of published ones.
+ENSEMBLE = "ensemble"
 CONFIG, PREPROCESS, METRICS, LINEAGE = "config.json", "preprocess.json", "metrics.json", "lineage.json"
 
 
@@ -115,7 +118,9 @@ def skim(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def build_model(part: Mapping[str, Any]) -> nn.Module:
-    """A model from `{name, args}`."""
+    """A model from `{name, args}`; an ensemble from those of its members."""
+    if part["name"] == ENSEMBLE:
+        return Ensemble([build_model(member) for member in part["args"]["members"]])
     return guard(resolve("model", part["name"]).load()(**_tupled(part["args"])))
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from dlsvc.data.lock import locked
 from dlsvc.errors import DlsvcError, NotFound, Refused, UsageError, did_you_mean
-from dlsvc.spec.sections import NAME_PATTERN
+from dlsvc.spec.sections import ALIAS_PATTERN, NAME_PATTERN
 from dlsvc.store.bundle import LINEAGE, Bundle, skim, write_bundle
 from dlsvc.store.checkpoint import sync
 
@@ -90,7 +90,7 @@ class ModelStore:
 
     def alias(self, reference: str, alias: str) -> str:
         """Point an alias at a version."""
-        if not _NAME.fullmatch(alias) or alias.isdigit():
+        if not (_NAME.fullmatch(alias) and re.fullmatch(ALIAS_PATTERN, alias)):
             raise UsageError(f"{alias!r} can't be an alias; use a-z, 0-9 and -, and not a number alone")
         name, _ = self.resolve(reference)
         with locked(self.root / name / _LOCK):

@@ -33,7 +33,7 @@ class WordEmbedding(Task):
 
     Words are numbered by frequency, as the word tokenizer does, and frequencies are taken from their ranks by Zipf's
     law. Windows, what is passed over and negatives belong to the sample. The loss is the mean over an atom's pairs.
-    Metrics: pair_loss, and pair_accuracy, how often a neighbour is likelier than each of its negatives.
+    Metrics: pair_loss, and pair_accuracy, how often a neighbour is likelier than each negative that is another word.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class WordEmbedding(Task):
         inputs, weights, targets, beside = self._windows(batch, self.frequency)
         logits = model(inputs, weights, targets).float()
         losses = F.softplus(-logits[:, :1]).sum(1) + (F.softplus(logits[:, 1:]) * beside[:, 1:]).sum(1)
-        right = (logits[:, :1] > logits[:, 1:]).all(1)
+        right = ((logits[:, :1] > logits[:, 1:]) | ~beside[:, 1:]).all(1)
         return losses, right.detach()
 
     def _windows(self, batch: Batch, frequency: np.ndarray) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -24,6 +24,7 @@ def unbuildable(spec: TrainSpec) -> Iterator[tuple[str, str]]:
     """The section whose constructor refuses its arguments, and what it says; if none does, whether the task has no use
     for such a model. No memory is taken for weights.
     """
+    from dlsvc.nn.lora import adapt
     from dlsvc.store.bundle import build_task
 
     spec = complete(spec)
@@ -35,6 +36,11 @@ def unbuildable(spec: TrainSpec) -> Iterator[tuple[str, str]]:
             yield section, _said(error, f"{part['name']} can't be built of these")
     if no_model or no_task:
         return
+    lora = spec.lora
+    if lora is not None:
+        _, no_target = _tried(lambda: adapt(whole, **lora.model_dump()))
+        if no_target is not None:
+            yield "lora", _said(no_target, "can't be applied")
     _, no_use = _tried(lambda: objective.modules(whole))
     if no_use is not None:
         section = "task.args" if isinstance(no_use, DlsvcError) else "task.name"
@@ -69,4 +75,4 @@ def _said(error: Exception, otherwise: str) -> str:
 
 
 # Beside a spec's own rules, for a command that may import torch, which it does only where the spec is sound otherwise.
-RULES = (Rule(("model", "task"), unbuildable),)
+RULES = (Rule(("model", "task", "lora"), unbuildable),)

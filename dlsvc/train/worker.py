@@ -23,6 +23,7 @@ from dlsvc.data.source import open_source
 from dlsvc.engine.base import Engine, Phase
 from dlsvc.engine.build import build_engine, place_of
 from dlsvc.errors import CheckpointError, DlsvcError, RunFailed
+from dlsvc.nn.lora import adapt, merged
 from dlsvc.optim.build import build_optimizer, freeze
 from dlsvc.optim.schedules import build_schedule
 from dlsvc.store import checkpoint
@@ -99,9 +100,6 @@ class Session:
         self.place = place_of(gpu=job.spec.scaling.resources.gpu > 0)
         self.began = time.time()
         torch.set_num_threads(max(1, int(job.spec.scaling.resources.cpu)))
-        torch.use_deterministic_algorithms(self.place.device.type == "cpu")
-        # Deterministic mode would write NaN over every new tensor before its kernel fills it: a third of a CNN's step.
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
     def run(self, feed_of: FeedOf) -> dict[str, Any]:
         found = self._agree_on_checkpoint()
@@ -132,11 +130,12 @@ class Session:
     def _build(self, reader: Reader | None) -> Parts:
         spec = self.job.spec
         torch.manual_seed(spec.seed)
-        model = build_model(spec.model.model_dump()).to(self.place.device)
-        task = build_task(spec.task.model_dump())
-        modules = task.modules(model)
+        model = build_model(spec.model.model_dump())
         if reader is None:
             initialise(model, spec.init_from, self.job.home)
+        model = self._adapted(model).to(self.place.device)
+        task = build_task(spec.task.model_dump())
+        modules = task.modules(model)
         # After that, since copies begin as the model is.
         companions = task.companions(model)
         beside = {role: companion.module.to(self.place.device) for role, companion in companions.items()}
@@ -159,6 +158,12 @@ class Session:
         if reader is not None:
             saving.load_optimizers(engine, reader)
         return Parts(model, task, modules, engine)
+
+    def _adapted(self, model: nn.Module) -> nn.Module:
+        """With the low-rank matrices that the spec asks for."""
+        if self.job.spec.lora is not None:
+            adapt(model, **self.job.spec.lora.model_dump())
+        return model
 
     def _phase(self, name: str, task: Task, modules: Mapping[str, nn.Module]) -> Phase:
         optim = self.job.spec.optim.of_phase(name)
@@ -221,9 +226,10 @@ class Session:
         return Reader(found)
 
     def _whole(self, parts: Parts, reader: Reader, *, averaged: bool) -> dict[str, torch.Tensor]:
-        """Its weights under the model's own names."""
-        model = build_model(self.job.spec.model.model_dump())
-        return saving.whole_weights(reader, model, parts.task.modules(model), averaged=averaged)
+        """Its weights under the model's own names, low-rank matrices added to the layers that they adapt."""
+        lora, model = self.job.spec.lora, self._adapted(build_model(self.job.spec.model.model_dump()))
+        weights = saving.whole_weights(reader, model, parts.task.modules(model), averaged=averaged)
+        return weights if lora is None else merged(weights, rank=lora.rank, alpha=lora.alpha)
 
     def _evaluate(
         self, parts: Parts, reader: Reader, *, at_end: bool

@@ -16,6 +16,8 @@ from torch.nn import functional as F
 
 from dlsvc.engine.base import Engine, Phase, Place
 from dlsvc.engine.build import build_engine
+from dlsvc.optim.build import build_optimizer
+from dlsvc.spec.sections import PhaseOptimSpec
 from dlsvc.tasks.base import Companion
 
 GLOBAL_SIZE, STEPS = 32, 6
@@ -41,6 +43,7 @@ class Setting:
     clip: float | None = None
     ema: float | None = None
     follow: float | None = None
+    optim: PhaseOptimSpec = PhaseOptimSpec(lr=2e-3)
 
 
 def data() -> tuple[Tensor, Tensor]:
@@ -53,7 +56,7 @@ def build(setting: Setting, rank: int, world_size: int, seed: int = 0) -> Engine
     torch.manual_seed(seed)
     network = Network()
     slow = copy.deepcopy(network).requires_grad_(False)
-    optimizer = torch.optim.Adam([{"params": list(network.parameters()), "base_lr": 2e-3}], 2e-3)
+    optimizer = build_optimizer(setting.optim, list(network.named_parameters()))
     phase = Phase("main", "model", optimizer, lambda step: 1.0, setting.clip, setting.ema)
     return build_engine(
         setting.strategy,
@@ -88,7 +91,8 @@ def advance(engine: Engine, setting: Setting, start: int = 0, stop: int = STEPS,
 def whole(engine: Engine) -> dict[str, Tensor]:
     """Weights, averages and statistics of all ranks, put together from the slots, and what no optimizer holds."""
     mine: list[Any] = [
-        (slot.name, slot.start, slot.view(slot.owner).clone(), average) for slot, _, average in engine.slots()
+        (slot.name, slot.start, slot.view(slot.owner).cpu().clone(), None if average is None else average.cpu())
+        for slot, _, average in engine.slots()
     ]
     everyone: list[Any] = [mine]
     if engine.place.world_size > 1:
@@ -101,7 +105,8 @@ def whole(engine: Engine) -> dict[str, Tensor]:
         if average is not None:
             averages[f"{name} average"][start : start + len(values)] = average
     found |= engine.untrained()
-    return {**found, **averages, **{name: buffer.clone() for name, buffer in engine.buffers().items()}}
+    found |= averages | engine.buffers()
+    return {name: value.cpu().clone() for name, value in found.items()}
 
 
 def digest(engine: Engine) -> str:

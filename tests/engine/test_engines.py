@@ -13,6 +13,7 @@ from dlsvc.engine.base import Place
 from dlsvc.engine.check import check_ranks
 from dlsvc.engine.exact import exact_norm, exact_sum
 from dlsvc.errors import RanksDiverged
+from dlsvc.spec.sections import PhaseOptimSpec
 from tests.engine.network import Setting, advance, build, digest, trained
 from tests.engine.processes import run_group
 
@@ -28,6 +29,38 @@ def test_strategies_give_one_digest_at_two_workers(setting: Setting) -> None:
     settings = [replace(setting, strategy=strategy) for strategy in STRATEGIES]
     digests = run_group(2, trained, settings)[0]
     assert dict(zip(STRATEGIES, digests, strict=True)) == dict.fromkeys(STRATEGIES, digests[0])
+
+
+# L1 too: under ZeRO it reaches the optimizer's own copies of the parameters.
+OF_ELEMENTS = [
+    PhaseOptimSpec(name="sgd", momentum=0.9, weight_decay=0.1),
+    PhaseOptimSpec(name="momentum", momentum=0.9, l1=1e-3),
+    PhaseOptimSpec(name="adagrad", lr=1e-2, l1=1e-3),
+    PhaseOptimSpec(name="rmsprop", weight_decay=0.1),
+    PhaseOptimSpec(name="adadelta", lr=1.0),
+    PhaseOptimSpec(name="adamw", weight_decay=0.1),
+    PhaseOptimSpec(name="lion", weight_decay=0.1),
+]
+
+
+def test_strategies_give_one_digest_for_a_worker_alone() -> None:
+    settings = [Setting(strategy, micro_size=16) for strategy in ("plain", *STRATEGIES)]
+    assert len(set(run_group(1, trained, settings)[0])) == 1
+
+
+def test_every_rule_gives_one_digest_under_every_strategy() -> None:
+    settings = [Setting(strategy, micro_size=16, optim=optim) for optim in OF_ELEMENTS for strategy in STRATEGIES]
+    digests = run_group(2, trained, settings)[0]
+    found = {optim.name: set(digests[place * 5 : place * 5 + 5]) for place, optim in enumerate(OF_ELEMENTS)}
+    assert {name: len(several) for name, several in found.items()} == dict.fromkeys(found, 1)
+    assert len(set(digests)) == len(OF_ELEMENTS)
+
+
+def test_rules_of_whole_parameters_give_one_digest_for_any_number_of_workers() -> None:
+    rules = [PhaseOptimSpec(name="lamb", weight_decay=0.1), PhaseOptimSpec(name="muon", momentum=0.95)]
+    settings = [Setting("ddp", micro_size=4, exact=True, optim=optim) for optim in rules]
+    alone = run_group(1, trained, [replace(setting, strategy="plain") for setting in settings])[0]
+    assert run_group(2, trained, settings)[0] == alone
 
 
 def test_exact_reduction_gives_one_digest_for_any_number_of_workers() -> None:

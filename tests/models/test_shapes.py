@@ -221,7 +221,10 @@ def test_clip_embeddings_have_length_1_and_a_bounded_scale() -> None:
     assert found["logit_scale"].item() == pytest.approx(1 / 0.07)
     assert found["logit_scale"].dim() == 0
     nn.init.constant_(model.get_parameter("logit_scale"), math.log(1000))
-    assert model(None, batch["tokens"])["logit_scale"].item() == 100.0
+    scale = model(None, batch["tokens"])["logit_scale"]
+    assert scale.item() == 100.0
+    # It can come back: the gradient is that of the exponential.
+    assert torch.autograd.grad(scale, model.logit_scale)[0].item() == pytest.approx(1000)
 
 
 def test_clip_text_is_read_at_its_end() -> None:

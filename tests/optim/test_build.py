@@ -18,6 +18,7 @@ class GroupSpec:
     params: tuple[str, ...]
     lr_factor: float = 1.0
     weight_decay: float | None = None
+    l1: float | None = None
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,9 @@ class Spec:
     name: str = "adam"
     lr: float = 0.1
     momentum: float = 0.0
+    alpha: float = 0.99
+    rho: float = 0.9
+    l1: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.0
@@ -49,6 +53,7 @@ def _build(spec: Spec, model: nn.Module | None = None) -> torch.optim.Optimizer:
         ),
         (Spec("adam", betas=(0.5, 0.9)), lambda p: torch.optim.Adam(p, 0.1, betas=(0.5, 0.9))),
         (Spec("adamw", weight_decay=0.1, eps=1e-6), lambda p: torch.optim.AdamW(p, 0.1, weight_decay=0.1, eps=1e-6)),
+        (Spec("rmsprop", alpha=0.9, weight_decay=0.1), lambda p: torch.optim.RMSprop(p, 0.1, 0.9, weight_decay=0.1)),
     ],
 )
 def test_three_steps_are_torchs(spec: Spec, reference: Any) -> None:
@@ -59,6 +64,17 @@ def test_three_steps_are_torchs(spec: Spec, reference: Any) -> None:
             optimizer.step()
             optimizer.zero_grad()
     assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+
+
+def test_l1_pulls_every_parameter_of_its_group_towards_zero() -> None:
+    model = _model()
+    before = [p.detach().clone() for p in model.parameters()]
+    optimizer = _build(Spec("sgd", l1=0.5, groups=(GroupSpec(("*.bias",), l1=0.0),)), model)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for (name, now), was in zip(model.named_parameters(), before, strict=True):
+        assert torch.equal(now, was if name.endswith("bias") else was - 0.1 * 0.5 * was.sign())
 
 
 def test_groups_keep_their_base_rate_and_decay() -> None:

@@ -228,6 +228,37 @@ WRONG: dict[str, tuple[str, str, str]] = {
     "momentum of adam": (_SOUND + "optim: {momentum: ^^0.9}\n", "optim.momentum", "adam would ignore it"),
     "betas of sgd": (_SOUND + "optim: {name: sgd, betas: ^^[0.5, 0.9]}\n", "optim.betas", "sgd would ignore it"),
     "eps of sgd": (_SOUND + "optim: {name: sgd, eps: ^^1e-6}\n", "optim.eps", "sgd would ignore it"),
+    "alpha of adadelta": (
+        _SOUND + "optim: {name: adadelta, alpha: ^^0.5}\n",
+        "optim.alpha",
+        "adadelta would ignore it; it is read by rmsprop",
+    ),
+    "momentum without momentum": (_SOUND + "optim: ^^{name: momentum}\n", "optim.momentum", "momentum needs it; 0.9"),
+    "muon's parts": (
+        _SOUND + "optim: {name: ^^muon, momentum: 0.9}\nstrategy: fsdp\nscaling: {workers: 2}\n",
+        "optim.name",
+        "muon looks at each parameter as a whole, which fsdp splits; use plain or ddp",
+    ),
+    "lora of nothing": (
+        _SOUND + "lora: ^^{targets: ['*']}\n",
+        "lora",
+        "adapts a model that has learnt already; init_from names none",
+    ),
+    "lora and freeze": (
+        _SOUND + "init_from: {'*': other}\nlora: {targets: ['*']}\nfreeze: ^^['conv1.*']\n",
+        "freeze",
+        "lora trains nothing but its own matrices",
+    ),
+    "hardly any gpu": (
+        _SOUND + "scaling: {resources: {gpu: ^^0.00001}}\n",
+        "scaling.resources.gpu",
+        "Ray counts GPUs in ten thousandths",
+    ),
+    "two gpus a worker": (
+        _SOUND + "scaling: {resources: {gpu: ^^2}}\n",
+        "scaling.resources.gpu",
+        "must be at most 1, not 2",
+    ),
     "final factor": (
         _SOUND + "optim: {schedule: {final_factor: ^^0.1}}\n",
         "optim.schedule.final_factor",

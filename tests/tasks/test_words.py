@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from dlsvc.tasks.base import Batch, dummy_samples
 from dlsvc.tasks.cooccurrence import CoOccurrence
-from dlsvc.tasks.word_embedding import WordEmbedding
+from dlsvc.tasks.word_embedding import SPECIAL, WordEmbedding
 from tests.models.every import build
 
 
@@ -39,6 +39,12 @@ def test_skip_gram_pairs_every_word_with_those_around_it() -> None:
     other = (targets[:, 1:] != targets[:, :1]).sum(1).float()
     soft = torch.nn.functional.softplus(torch.tensor([-0.5, 0.5]))
     assert losses["pairs"] == pytest.approx(float((soft[0] + other * soft[1]).mean()))
+
+
+def test_a_drawn_true_word_is_no_miss() -> None:
+    task, model = WordEmbedding(window=1, negatives=3), Seen(SPECIAL + 1)
+    _, report = task.losses(task.modules(model), _texts([[1, SPECIAL, SPECIAL, 2]]), "main")
+    assert float(report["pair_accuracy"]) == 1.0
 
 
 def test_cbow_gives_a_word_the_mean_of_those_around_it() -> None:

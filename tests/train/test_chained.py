@@ -12,6 +12,7 @@ import torch
 
 from dlsvc.errors import NotFound
 from dlsvc.store.models import ModelStore
+from dlsvc.train.evaluate import evaluate_bundle
 from dlsvc.train.needs import settle_needs
 from dlsvc.train.prepare import open_run
 from tests.train.trials import spec_of, train_in_group
@@ -49,6 +50,47 @@ def test_frozen_parameters_agree_under_sharding(
     strategy: str, home: Path, parent: str, expected: dict[str, Any]
 ) -> None:
     assert chained(home, parent, strategy)["weights_sha256"] == expected["weights_sha256"]
+
+
+LORA = {"targets": ["blocks.*.attention.*"], "rank": 2, "also": ["head.*"]}
+
+
+def _adapted(home: Path, parent: str, strategy: str) -> dict[str, Any]:
+    changes = {"init_from": {"*": parent}, "lora": LORA, "publish__name": f"lora-{strategy}"}
+    spec = spec_of("vit", **SHORT, **changes, strategy=strategy, scaling__workers=2)
+    return train_in_group(spec, home, run_name=f"lora-{strategy}", world_size=2)
+
+
+@pytest.fixture(scope="module")
+def adapted(home: Path, parent: str) -> dict[str, Any]:
+    return _adapted(home, parent, "ddp")
+
+
+def test_low_rank_matrices_are_published_within_their_layers(home: Path, parent: str, adapted: dict[str, Any]) -> None:
+    """The bundle is of the plain architecture, differs in what was adapted, and is what was evaluated."""
+    before, after = (ModelStore(home).open(str(name)).weights() for name in (parent, adapted["model"]))
+    assert before.keys() == after.keys()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    wanted = {name for name in before if ".attention." in name and name.endswith("weight")}
+    assert changed == wanted | {"head.weight", "head.bias"}
+    moved = after["blocks.0.attention.query.weight"] - before["blocks.0.attention.query.weight"]
+    assert int(torch.linalg.matrix_rank(moved.double(), tol=1e-6)) == 2
+    assert evaluate_bundle(adapted["model"], home)["metrics"] == adapted["metrics"]
+
+
+@pytest.mark.parametrize("strategy", ["fsdp", "zero2", "zero3"])
+def test_low_rank_matrices_agree_under_sharding(
+    strategy: str, home: Path, parent: str, adapted: dict[str, Any]
+) -> None:
+    assert _adapted(home, parent, strategy)["weights_sha256"] == adapted["weights_sha256"]
+
+
+def test_low_rank_run_goes_on_where_it_was(home: Path, parent: str, adapted: dict[str, Any]) -> None:
+    changes = {"init_from": {"*": parent}, "lora": LORA, "checkpoint__every_steps": 2, "publish__name": "lora-resumed"}
+    spec = spec_of("vit", **SHORT, **changes, strategy="ddp", scaling__workers=2)
+    train_in_group(spec, home, run_name="lora-resumed", world_size=2, stop_after=1)
+    result = train_in_group(spec, home, run_name="lora-resumed", world_size=2)
+    assert result["weights_sha256"] == adapted["weights_sha256"]
 
 
 def test_a_run_goes_on_from_the_version_that_it_began_with(home: Path, parent: str) -> None:
