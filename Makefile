@@ -5,7 +5,7 @@ INTEROP := .venv-interop
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: demo test test-all bench lint format recipes test-interop constraints clean
+.PHONY: demo test test-gpu test-all bench lint format recipes test-interop constraints clean
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	test -x $(PY) || python3 -m venv $(VENV)
@@ -29,6 +29,10 @@ format: $(VENV)/ready
 # Two processes, each with a Ray of its own; tests/conftest.py says which tests stay together and which come first.
 test: lint
 	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not bench and not gpu"
+
+# On a machine with a GPU and a torch that sees it.
+test-gpu: $(VENV)/ready
+	$(PY) -m pytest -m gpu tests/gpu
 
 test-all: lint
 	$(PY) -m pytest -m "not bench and not gpu"

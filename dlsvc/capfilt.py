@@ -24,6 +24,7 @@ from dlsvc.data.progress import Say, silent
 from dlsvc.data.source import open_source
 from dlsvc.data.table import Table, chunks
 from dlsvc.errors import DataError, Refused, UsageError
+from dlsvc.nn.device import open_device
 from dlsvc.predictor import Predictor, in_rows
 from dlsvc.spec.data_sections import DataSpec
 from dlsvc.store.models import ModelStore
@@ -88,7 +89,14 @@ class Sieve:
 
 
 def capfilt(
-    reference: str, name: str, target: Path, home: Path, *, threshold: float = 0.5, say: Say = silent
+    reference: str,
+    name: str,
+    target: Path,
+    home: Path,
+    *,
+    threshold: float = 0.5,
+    device: str = "cpu",
+    say: Say = silent,
 ) -> dict[str, Any]:
     """Write the training pairs that a model of the task `bootstrapped` takes for pairs, and its own captions of the
     images, filtered likewise; the other splits stay as they are.
@@ -101,7 +109,7 @@ def capfilt(
     source = open_source(DataSpec(source=name), home, say)
     _has_pairs(source.table("train"), name)
     _is_new(target)
-    table, sieve, model = source.table("train"), Sieve(threshold), _Model(bundle, _CHUNK)
+    table, sieve, model = source.table("train"), Sieve(threshold), _Model(bundle, _CHUNK, open_device(device))
     known = _swapped(Path(name), len(table))
     done = 0
     for images, texts in _pairs(table):

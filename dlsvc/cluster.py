@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import urlparse
 
 import ray
@@ -34,13 +34,29 @@ def cluster(address: str | None, *, cpus: int, dashboard: bool = False) -> Itera
 
 def lacking(count: int, each: Mapping[str, float], found: Mapping[str, float]) -> str | None:
     """What a cluster with the resources `found` lacks of `count` workers' own; None where it has all."""
-    short = {name: amount for name, amount in each.items() if amount * count > found.get(name, 0)}
+    whole = {name: amount * count for name, amount in each.items()} | {"GPU": gpus_for([each.get("GPU", 0)] * count)}
+    short = {name: amount for name, amount in whole.items() if amount > found.get(name, 0)}
     if not short:
         return None
-    wanted = ", ".join(f"{amount * count:g} {name}" for name, amount in short.items())
+    wanted = ", ".join(f"{amount:g} {name}" for name, amount in short.items())
     there = ", ".join(f"{found.get(name, 0):g}" for name in short)
     who = f"{count} workers ask" if count > 1 else "a worker asks"
     return f"{who} for {wanted}, and there are {there}"
+
+
+def gpus_for(shares: Sequence[float]) -> int:
+    """How many GPUs hold processes that each ask for a share of one: none is cut in two. By first fit, the largest
+    first.
+    """
+    left: list[float] = []
+    for share in sorted(shares, reverse=True):
+        # What Ray counts in: ten thousandths.
+        place = next((place for place, free in enumerate(left) if round(free - share, 4) >= 0), None)
+        if place is None:
+            left.append(1.0 - share)
+        else:
+            left[place] -= share
+    return len(left) if any(shares) else 0
 
 
 def _attach(address: str) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dlsvc.augment import keys
+from dlsvc.nn.totals import running_totals
 
 # The next token's logits (B, V) of the last tokens (B,); None at the first call, which reads the prompt.
 Step = Callable[[Tensor | None], Tensor]
@@ -80,9 +81,9 @@ def _drawn(logits: Tensor, words: Tensor, number: int, how: Sampling) -> Tensor:
     if how.top_k:
         values[:, how.top_k :] = -torch.inf
     shares = values.softmax(1)
-    before = shares.cumsum(1) - shares
+    before = running_totals(shares) - shares
     shares = torch.where(before < how.top_p, shares, 0.0)  # the first token that goes beyond is the last one
-    ends = shares.cumsum(1)
+    ends = running_totals(shares)
     own = keys.uniform(keys.derive(words.cpu().numpy().view(np.uint64), f"token-{number}"))
     at = torch.from_numpy(own).to(logits.device)[:, None] * ends[:, -1:]
     place = torch.searchsorted(ends, at, right=True).clamp(max=logits.shape[1] - 1)

@@ -15,6 +15,7 @@ from dlsvc.data.codecs import Undecodable, decode_image
 from dlsvc.data.preprocess import Arrays, Preprocess
 from dlsvc.data.tensors import to_tensors
 from dlsvc.errors import DataError, did_you_mean
+from dlsvc.nn.device import CPU
 from dlsvc.store.bundle import Bundle
 from dlsvc.tasks.base import Prediction
 
@@ -59,10 +60,10 @@ class Predictor:
     otherwise depend on who else asked at that moment.
     """
 
-    def __init__(self, bundle: Bundle, batch_size: int = BATCH_SIZE) -> None:
-        self.bundle, self.batch_size = bundle, batch_size
+    def __init__(self, bundle: Bundle, batch_size: int = BATCH_SIZE, device: torch.device = CPU) -> None:
+        self.bundle, self.batch_size, self.device = bundle, batch_size, device
         self.task = bundle.task()
-        self.modules = self.task.modules(bundle.model())
+        self.modules = self.task.modules(bundle.model().to(device))
         self.preprocess = Preprocess.from_json(bundle.preprocess)
         if self.task.keeps_size:
             # Images of their own sizes don't fit together, and eight copies of a large one not into memory.
@@ -109,7 +110,7 @@ class Predictor:
         batch = {name: np.concatenate([array] * self.batch_size) for name, array in row.items()}
         written: list[int] = []
         shown = ""
-        for token, is_last in self.task.stream(self.modules, to_tensors(batch, torch.device("cpu"))):
+        for token, is_last in self.task.stream(self.modules, to_tensors(batch, self.device)):
             written.append(int(token[0]))
             text = tokenizer.decode(written)
             last = bool(is_last[0])
@@ -207,7 +208,7 @@ class Predictor:
         padded = [*rows, *[rows[-1]] * (self.batch_size - len(rows))]
         arrays = {name: np.concatenate([row[name] for row in padded]) for name in rows[0]}
         with torch.inference_mode():
-            found = self.task.predict(self.modules, to_tensors(arrays, torch.device("cpu")))[: len(rows)]
+            found = self.task.predict(self.modules, to_tensors(arrays, self.device))[: len(rows)]
         return [self._readable(prediction) | _counted(row) for prediction, row in zip(found, rows, strict=True)]
 
 

@@ -81,9 +81,10 @@ def _replicas(item: ServedModel, bundle: Bundle, home: Path) -> serve.Applicatio
         max_ongoing_requests=_BATCHES_AHEAD * item.max_batch_size,
         max_queued_requests=_MAX_REQUESTS,
         graceful_shutdown_wait_loop_s=_STOP_CHECK_S,
-        ray_actor_options={"num_cpus": _CPUS["model"]},
+        ray_actor_options={"num_cpus": _CPUS["model"], "num_gpus": item.gpu},
     )
-    return deploy(ModelReplica).bind(bundle.reference, str(home), item.max_batch_size, item.batch_wait_s)
+    device = "cuda" if item.gpu else "cpu"
+    return deploy(ModelReplica).bind(bundle.reference, str(home), device, item.max_batch_size, item.batch_wait_s)
 
 
 class Gateway:

@@ -89,3 +89,4 @@ def _forget(record: Path, pid: int) -> None:
     """Only that process's: another server may have taken the port since."""
     if record.exists() and json.loads(record.read_text(encoding="utf-8"))["pid"] == pid:
         record.unlink()
+        record.with_suffix(".spec.json").unlink(missing_ok=True)

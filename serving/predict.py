@@ -37,6 +37,7 @@ def predict_command(
     seed: int | None = None,
     parameters: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
+    device: str = "cpu",
     tell: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """One of an image file (with labels: which fits; a list of them for a conversation), a sound file, a film, a JSON
@@ -48,7 +49,7 @@ def predict_command(
     `answer` in what is returned is the JSON that a server sends, to the byte; a picture is written to `out`, by
     default NAME.png here, and returned as its path and sha256.
     """
-    predictor = served(ModelStore(home).open(reference))
+    predictor = served(ModelStore(home).open(reference), device)
     given = {
         "image": image,
         "audio": audio,

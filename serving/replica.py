@@ -23,8 +23,8 @@ class ModelReplica:
     Decoding and computing happen in threads, so that the next batch fills and health checks are answered meanwhile.
     """
 
-    def __init__(self, reference: str, home: str, max_batch_size: int, batch_wait_s: float) -> None:
-        self.predictor = served(ModelStore(Path(home)).open(reference))
+    def __init__(self, reference: str, home: str, device: str, max_batch_size: int, batch_wait_s: float) -> None:
+        self.predictor = served(ModelStore(Path(home)).open(reference), device)
         batched = serve.batch(max_batch_size=max_batch_size, batch_wait_timeout_s=batch_wait_s)
         self.compute_one = batched(self._compute)
 

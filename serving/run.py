@@ -35,12 +35,14 @@ def serve_command(
     port: int | None = None,
     address: str | None = None,
     detach: bool = False,
+    gpu: float | None = None,
 ) -> dict[str, Any]:
     """`dlsvc serve`: models, or the path of a serve spec, until SIGINT or SIGTERM; detached, until somebody stops it.
+    Each model that is named gets `gpu` GPUs a process.
 
     Raises NotFound for a model that isn't published and UsageError for a port that is taken, before Ray starts.
     """
-    spec = serve_spec(models_or_spec, host, port)
+    spec = serve_spec(models_or_spec, host, port, gpu)
     if detach:
         from serving.background import launch
 
@@ -49,15 +51,20 @@ def serve_command(
     return {"status": "stopped", "url": url_of(spec)}
 
 
-def serve_spec(models_or_spec: str | Path | Sequence[str], host: str | None, port: int | None) -> ServeSpec:
+def serve_spec(
+    models_or_spec: str | Path | Sequence[str], host: str | None, port: int | None, gpu: float | None = None
+) -> ServeSpec:
     """The spec that the command line means; host and port override a file's. Raises SpecError for what is wrong."""
     given = [models_or_spec] if isinstance(models_or_spec, str | Path) else list(models_or_spec)
     if not given:
         raise UsageError("name at least one model, such as lenet5-digits@best, or a serve spec")
     changes = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     if len(given) == 1 and str(given[0]).endswith((".yaml", ".yml", ".json")):
+        if gpu is not None:
+            raise UsageError(f"--gpu is for models that are named here; {given[0]} says it of each of its own")
         return load_kind(ServeSpec, given[0], [f"{name}={value}" for name, value in changes.items()])
-    found = parse({"kind": "serve", "models": [{"model": str(model)} for model in given], **changes})
+    own = {} if gpu is None else {"gpu": gpu}
+    found = parse({"kind": "serve", "models": [{"model": str(model), **own} for model in given], **changes})
     assert isinstance(found, ServeSpec)
     return found
 
@@ -93,8 +100,24 @@ def _ray_for(spec: ServeSpec, home: Path, address: str | None) -> Iterator[None]
     with fast_ingress() if is_ours else contextlib.nullcontext():
         from dlsvc.cluster import cluster
 
-        with cluster(address, cpus=_SPARE_CPUS + sum(item.replicas for item in spec.models)):
+        with cluster(address, cpus=_SPARE_CPUS + sum(item.replicas for item in spec.models)) as may_grow:
+            require_gpus(spec, may_grow=may_grow)
             yield
+
+
+def require_gpus(spec: ServeSpec, *, may_grow: bool) -> None:
+    """Serve waits for GPUs that aren't there, without a word. Raises UsageError where they can't come."""
+    import ray
+
+    from dlsvc.cluster import gpus_for
+
+    asked = gpus_for([item.gpu for item in spec.models for _ in range(item.replicas)])
+    found = ray.cluster_resources().get("GPU", 0)
+    if asked > found and not may_grow:
+        raise UsageError(
+            f"the models ask for {asked} GPUs, and this machine has {found:g}: ask for less, or give --address of a "
+            "cluster that has them"
+        )
 
 
 @contextlib.contextmanager

@@ -53,6 +53,16 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def _as_deterministic_as_before() -> Iterator[None]:
+    """Whoever opens a device has all of the process compute repeatably, where some operations raise."""
+    import torch
+
+    before = torch.are_deterministic_algorithms_enabled()
+    yield
+    torch.use_deterministic_algorithms(before)
+
+
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fresh $DLSVC_HOME whose pulled data sets are kept between sessions."""

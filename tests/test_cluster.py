@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import ray
 
-from dlsvc.cluster import cluster, lacking
+from dlsvc.cluster import cluster, gpus_for, lacking
 from dlsvc.errors import ClusterUnreachable
 from dlsvc.spec.load import dump_yaml
 from tests.train.trials import spec_of
@@ -44,15 +44,24 @@ def test_what_a_cluster_lacks_is_counted() -> None:
     assert lacking(4, {"CPU": 1}, found) is None
     assert lacking(1, {"CPU": 1, "GPU": 1}, found) is None
     assert lacking(3, {"CPU": 2, "GPU": 1}, found) == "3 workers ask for 6 CPU, 3 GPU, and there are 4, 1"
+    assert lacking(2, {"CPU": 1, "GPU": 0.5}, found) is None
+    assert lacking(2, {"CPU": 1, "GPU": 0.6}, found) == "2 workers ask for 2 GPU, and there are 1"
     assert lacking(1, {"CPU": 1, "TPU": 1}, found) == "a worker asks for 1 TPU, and there are 0"
+
+
+def test_shares_of_a_gpu_are_not_cut() -> None:
+    assert gpus_for([]) == gpus_for([0.0, 0.0]) == 0
+    assert gpus_for([0.1] * 10) == 1
+    for shares in ([0.5] * 3, [0.6, 0.6], [0.3, 0.7, 0.3, 0.7], [1.0, 0.1]):
+        assert gpus_for(shares) == 2
 
 
 def test_workers_that_this_machine_can_never_hold_are_refused(home: Path, tmp_path: Path) -> None:
     """Ray would wait for them for ever. In a process of its own, whose cluster is its own too."""
     file = tmp_path / "spec.yaml"
-    file.write_text(dump_yaml(spec_of("lenet5", scaling={"resources": {"gpu": 8}})))
+    file.write_text(dump_yaml(spec_of("lenet5", strategy="ddp", scaling={"workers": 8, "resources": {"gpu": 1}})))
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     command = [sys.executable, "-m", "dlsvc.cli", "train", str(file), "--name", "too-large"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 2
-    assert "a worker asks for 8 GPU, and there are " in done.stderr
+    assert "8 workers ask for 8 GPU, and there are " in done.stderr

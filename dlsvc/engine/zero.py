@@ -20,6 +20,8 @@ _BUCKETS = 32
 _KEPT_WHOLE = 1000
 # Floats in a cache line.
 _LINE = 16
+# Floats that fill up 16 bytes, which GPUs' kernels read at once where a parameter begins at such a place.
+_PADDED = 3
 _SHARED_MEMORY = "deepspeed_shm_comm"
 
 
@@ -32,6 +34,9 @@ class ZeROEngine(ShardedEngine):
 
     def _wrap(self, phase: Phase) -> nn.Module:
         os.environ.setdefault("DS_ACCELERATOR", "cuda" if self.place.device.type == "cuda" else "cpu")
+        if self.place.device.type == "cuda":
+            # It takes this for its GPU's number, and workers may share one.
+            os.environ["LOCAL_RANK"] = str(self.place.device.index)
         # Its calls of collectives that torch is about to rename are DeepSpeed's to mend.
         warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
         logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
@@ -44,7 +49,7 @@ class ZeROEngine(ShardedEngine):
         sizes = [p.numel() for p in self.plain[phase.module].parameters()]
         # Stage 3 keeps a bucket between steps: a small one, which a parameter just fits in. The others' must hold what
         # one partition is padded to. Even: DeepSpeed asserts it.
-        least = max(*sizes, sum(sizes) // _BUCKETS) if self.stage == 3 else sum(sizes)
+        least = max(*sizes, sum(sizes) // _BUCKETS) if self.stage == 3 else sum(sizes) + _PADDED * len(sizes)
         bucket = min(max(2 * -(-least // 2), _MIN_BUCKET), _MAX_BUCKET)
         config = {
             "train_micro_batch_size_per_gpu": self.micro_size,
@@ -52,6 +57,7 @@ class ZeROEngine(ShardedEngine):
             "zero_optimization": {
                 "stage": self.stage,
                 "memory_efficient_linear": False,
+                "parameter_alignment": True,
                 "reduce_bucket_size": bucket,
                 "allgather_bucket_size": bucket,
                 # Stage 3 would keep what is gathered for as long as 1e9 elements fit, and small parameters for good.

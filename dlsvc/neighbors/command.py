@@ -16,6 +16,7 @@ from dlsvc.errors import DataError, UsageError
 from dlsvc.neighbors.distance import Ids, Scores, Vectors, knn_accuracy, nearest
 from dlsvc.neighbors.index import Encoder, VectorIndex, index_of
 from dlsvc.neighbors.picture import DRAWN, as_picture, draw_map, draw_row
+from dlsvc.nn.device import open_device
 from dlsvc.store.bundle import Bundle
 from dlsvc.store.models import ModelStore
 
@@ -35,6 +36,7 @@ def neighbors(
     grid: Path | None = None,
     plane: Path | None = None,
     accuracy: bool = False,
+    device: str = "cpu",
     say: Say = silent,
 ) -> dict[str, Any]:
     """The k nearest samples of a split to a query: `image`, `audio`, `video` or `series` (paths; a series as JSON),
@@ -44,7 +46,7 @@ def neighbors(
     With `grid` the query and its neighbours as PNG there, with `plane` the split on its principal plane; with
     `accuracy` the share of the split that its k nearest others classify right.
     """
-    encoder = Encoder(ModelStore(home).open(reference))
+    encoder = Encoder(ModelStore(home).open(reference), open_device(device))
     source = source_of(encoder.bundle, data, home)
     table = source.table(split)
     index = index_of(encoder, table, home, say)

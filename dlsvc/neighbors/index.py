@@ -20,6 +20,7 @@ from dlsvc.data.table import Table
 from dlsvc.data.tensors import to_tensors
 from dlsvc.errors import DataError
 from dlsvc.neighbors.distance import Ids
+from dlsvc.nn.device import CPU
 from dlsvc.store.bundle import Bundle
 from dlsvc.train.evaluate import evaluation_batches
 
@@ -42,22 +43,22 @@ class VectorIndex:
 class Encoder:
     """A published model as a function from samples to vectors."""
 
-    def __init__(self, bundle: Bundle) -> None:
-        self.bundle = bundle
+    def __init__(self, bundle: Bundle, device: torch.device = CPU) -> None:
+        self.bundle, self.device = bundle, device
         self.task = bundle.task()
-        self.modules = self.task.modules(bundle.model())
+        self.modules = self.task.modules(bundle.model().to(device))
         self.preprocess = Preprocess.from_json(bundle.preprocess)
 
     def vectors(self, arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         """(B, D) float32 of a batch that preprocessing made. Raises UsageError for a model that makes no vectors."""
         with torch.inference_mode():
-            found = self.task.vectors(self.modules, to_tensors(dict(arrays), torch.device("cpu")))
+            found = self.task.vectors(self.modules, to_tensors(dict(arrays), self.device))
         return found.cpu().numpy().astype(np.float32)
 
 
 def index_of(encoder: Encoder, table: Table, home: Path, say: Say = silent) -> VectorIndex:
     """The index of a split under a model, made when it isn't there. Raises DataError when nothing can be decoded."""
-    path = home / "vectors" / f"{_key(encoder.bundle, table)}.npz"
+    path = home / "vectors" / f"{_key(encoder, table)}.npz"
     if not path.exists():
         _write(path, _computed(encoder, table, say))
     with np.load(path, allow_pickle=False) as kept:
@@ -79,9 +80,11 @@ def _computed(encoder: Encoder, table: Table, say: Say) -> dict[str, NDArray[Any
     return {name: np.concatenate(arrays) for name, arrays in parts.items() if arrays}
 
 
-def _key(bundle: Bundle, table: Table) -> str:
+def _key(encoder: Encoder, table: Table) -> str:
     """Of everything that the vectors depend on."""
-    parts = (str(_VERSION), *sorted(bundle.digests.values()), table.fingerprint)
+    bundle = encoder.bundle
+    elsewhere = () if encoder.device.type == "cpu" else (encoder.device.type,)
+    parts = (str(_VERSION), *sorted(bundle.digests.values()), table.fingerprint, *elsewhere)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

@@ -87,7 +87,9 @@ class MaskedLanguageModeling(Task):
             return rows
         logits = modules["model"](batch["tokens"], batch["attention_mask"]).float()
         first = hidden.int().argmax(1)
-        scores, ids = logits[torch.arange(len(first)), first].softmax(1).topk(min(_GUESSES, logits.shape[2]))
+        scores, ids = (
+            logits[torch.arange(len(first), device=first.device), first].softmax(1).topk(min(_GUESSES, logits.shape[2]))
+        )
         for row, has, score, guess in zip(rows, hidden.any(1).tolist(), scores, ids, strict=True):
             if has:
                 row |= {"guesses": guess.cpu().numpy(), "guess_scores": score.cpu().numpy()}

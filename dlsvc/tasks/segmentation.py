@@ -58,7 +58,7 @@ class Segmentation(Task):
         logits = _logits(modules, batch)
         mask = centre(batch["mask"], logits)
         losses = {
-            "cross_entropy": self.cross_entropy_weight * F.cross_entropy(logits, mask),
+            "cross_entropy": self.cross_entropy_weight * _cross_entropy(logits, mask),
             "dice_loss": self.dice_weight * dice_loss(logits, mask).mean(),
         }
         accuracy = (logits.detach().argmax(1) == mask).float().mean()
@@ -69,7 +69,7 @@ class Segmentation(Task):
         mask = centre(batch["mask"], logits)
         metrics.add(
             confusion=confusion(mask, logits.argmax(1), logits.shape[1]),
-            loss=F.cross_entropy(logits.double(), mask, reduction="sum"),
+            loss=_cross_entropy(logits.double(), mask, reduction="sum"),
         )
 
     def compute(self, metrics: Metrics) -> dict[str, float]:
@@ -107,6 +107,11 @@ class Segmentation(Task):
         mask = F.interpolate(patches.float(), size=(size, size), mode="nearest")
         image = mask + 0.1 * torch.randn(num_samples, channels, size, size)
         return {"image": image, "mask": mask[:, 0].long(), **dummy_samples(num_samples)}
+
+
+def _cross_entropy(logits: Tensor, mask: Tensor, reduction: str = "mean") -> Tensor:
+    """Of maps (B, C, H, W), pixel by pixel: torch's own of maps adds up in an order that chance decides on GPUs."""
+    return F.cross_entropy(logits.movedim(1, -1).flatten(0, -2), mask.flatten(), reduction=reduction)
 
 
 def dice_loss(logits: Tensor, mask: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from dlsvc.data.source import open_source
 from dlsvc.data.table import Ids, chunks
 from dlsvc.data.tensors import to_tensors
 from dlsvc.errors import RunFailed
+from dlsvc.nn.device import open_device
 from dlsvc.store.bundle import build_model, build_task
 from dlsvc.store.checkpoint import weights_sha256
 from dlsvc.train.initialise import initialise
@@ -106,7 +107,8 @@ def _fill(file: Path, count: int, parts: Iterable[NDArray[np.float32]]) -> None:
 def _encoded(job: Job, model: nn.Module, runs: list[Ids]) -> Iterator[NDArray[np.float32]]:
     """Each run of rows, in order, as many ahead as the cluster has CPUs for."""
     gpus = min(1.0, job.spec.scaling.resources.gpu)
-    task = ray.remote(_encode).options(num_cpus=1, num_gpus=gpus)
+    # Said at once, and not by `options`: a process that had a GPU ends with its task then, and gives its memory back.
+    task = ray.remote(num_cpus=1, num_gpus=gpus)(_encode)
     shared, waiting = ray.put(model), deque[Any]()
     calls = (task.remote(job, shared, ids) for ids in runs)
     ahead = int(ray.cluster_resources().get("CPU", 1)) + _AHEAD
@@ -119,7 +121,7 @@ def _encoded(job: Job, model: nn.Module, runs: list[Ids]) -> Iterator[NDArray[np
 def _encode(job: Job, model: nn.Module, ids: Ids) -> NDArray[np.float32]:
     """Some rows, (B, ...) float32; NaN where an image can't be decoded."""
     torch.set_num_threads(1)
-    device = torch.device(_device(job))
+    device = open_device(_device(job))
     table = open_source(job.spec.data, Path(job.home), seed=job.spec.seed).table("train")
     preprocess = Preprocess.from_json(job.preprocess)
     task = build_task(job.spec.task.model_dump())

@@ -14,6 +14,7 @@ from torch import nn
 from dlsvc.data.atom import Arrays, Preprocessing, Rows
 from dlsvc.data.tensors import to_tensors
 from dlsvc.errors import DataError, UsageError
+from dlsvc.nn.device import open_device
 from dlsvc.spec.sections import EvaluateSpec
 from dlsvc.store.bundle import Bundle
 from dlsvc.tasks.base import Metrics, Task
@@ -85,6 +86,7 @@ def evaluate_bundle(
     features: str | None = None,
     samples: int | None = None,
     confusion: Path | None = None,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """`dlsvc evaluate`: a published model on the split that its spec names; with `features`, also how near its samples
     come to that split in the vectors of another model; with `confusion`, which class is taken for which as PNG there.
@@ -102,7 +104,8 @@ def evaluate_bundle(
             raise UsageError(f"{bundle.reference} makes no samples: its task is {bundle.config['task']['name']}")
         evaluate["fidelity"] = {"features": features, **({"samples": samples} if samples else {})}
     seen: list[Metrics] = []
-    found = {"model": bundle.reference, **evaluate_model(bundle, bundle.model(), home, look=seen.append, **evaluate)}
+    model = bundle.model().to(open_device(device))
+    found = {"model": bundle.reference, **evaluate_model(bundle, model, home, look=seen.append, **evaluate)}
     return found | ({"confusion": _drawn(seen[0], bundle, confusion)} if confusion is not None else {})
 
 

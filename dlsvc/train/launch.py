@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import os
 import signal
 import time
 import uuid
@@ -15,7 +16,7 @@ from typing import Any
 
 import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
-from ray.train.torch import TorchTrainer
+from ray.train.torch import TorchConfig, TorchTrainer
 
 from dlsvc.cluster import cluster, lacking
 from dlsvc.data.progress import Say, say, silent
@@ -24,12 +25,14 @@ from dlsvc.errors import DlsvcError, RunCancelled, RunFailed, UsageError
 from dlsvc.spec.schema import TrainSpec
 from dlsvc.store.driver import driving
 from dlsvc.store.home import home as home_of
+from dlsvc.store.models import ModelStore
 from dlsvc.store.runs import CANCELLED, FAILED, FATAL, FINISHED, RUNNING, Run
 from dlsvc.train.encode import encode_once
 from dlsvc.train.feeding import atom_builder, cursor, resident, training_table
 from dlsvc.train.job import Job
 from dlsvc.train.prepare import open_run, prepare_job
 from dlsvc.train.progress import Progress
+from dlsvc.train.promote import promote
 from dlsvc.train.report import data_wait, write_report
 from dlsvc.train.worker import work
 
@@ -44,9 +47,23 @@ def train(
     home = home_of(spec.storage)
     spec, run = open_run(spec, run_name, home)
     if run.status()["status"] == FINISHED:
-        return run.read("result.json")
+        return _given_back(spec, run, home)
     with driving(run.path):
         return _drive(spec, run, home, address, show_progress=show_progress)
+
+
+def _given_back(spec: TrainSpec, run: Run, home: Path) -> dict[str, Any]:
+    """A finished run's result. Where the spec says now what is to be published otherwise, the alias moves as it would
+    have at the end; a name can't, and raises UsageError.
+    """
+    result, before, now = run.read("result.json"), run.read("spec.json")["publish"], spec.dump()["publish"]
+    if now == before:
+        return result
+    model = result["model"].partition("@")[0]
+    if (spec.publish.name or spec.name) != model:
+        raise UsageError(f"publish.name: run {run.name} has published {result['model']}; give another --name for that")
+    earlier = {name: value for name, value in result.items() if name not in ("promoted", "not_promoted")}
+    return {**earlier, **promote(ModelStore(home), result["model"], result["metrics"], spec.publish)}
 
 
 def _drive(spec: TrainSpec, run: Run, home: Path, address: str | None, *, show_progress: bool) -> dict[str, Any]:
@@ -99,6 +116,7 @@ def _fit(job: Job) -> dict[str, Any]:
     failures = FailureConfig(max_failures=spec.scaling.max_failures)
     config = RunConfig(name=uuid.uuid4().hex, storage_path=str(job.run.path / "ray"), failure_config=failures)
     settings: dict[str, Any] = {"train_loop_config": {"job": job}, "scaling_config": scaling, "run_config": config}
+    settings["torch_config"] = _group(spec)
     if job.feed == "stream":
         settings |= _stream_settings(job)
     else:
@@ -122,9 +140,19 @@ def _scaling(spec: TrainSpec) -> ScalingConfig:
     )
 
 
+def _group(spec: TrainSpec) -> TorchConfig:
+    """How the workers talk: as Ray has it, NCCL between GPUs and Gloo between CPUs; but NCCL refuses workers that share
+    a GPU.
+    """
+    return TorchConfig(backend="gloo" if spec.scaling.resources.gpu < 1 else None)
+
+
 def _worker(config: dict[str, Any]) -> dict[str, Any]:
     """On a Ray Train worker, in its process group."""
     job: Job = config["job"]
+    if job.spec.scaling.resources.gpu:
+        # Ray fills GPUs one after the other where workers share them; counting around would spread them otherwise.
+        os.environ["LOCAL_RANK"] = str(ray.train.torch.get_device().index)
     if job.feed == "stream":
         from dlsvc.data.feed_stream import stream_feed
 

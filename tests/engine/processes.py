@@ -70,6 +70,9 @@ def _server() -> Any:
     DeepSpeed anew takes longer than most of what is tested. Muon is what brings in torch's compiler, as any optimizer
     under ZeRO does at its first use.
     """
+    if torch.cuda.is_available():
+        # A process that has begun with a GPU can't be forked.
+        return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     muon = "deepspeed.runtime.zero.muon.muon_optimizer"
     context.set_forkserver_preload(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -54,11 +53,9 @@ def test_overfits_one_batch(name: str) -> None:
 
 
 @pytest.fixture
-def deterministic() -> Iterator[None]:
+def deterministic() -> None:
     """As workers train: an operation that has no deterministic implementation raises."""
     torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 @every_model

@@ -48,6 +48,7 @@ def test_a_detached_server_answers_behind_haproxy_until_it_is_told_to_stop(
     os.kill(pid, signal.SIGTERM)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert not record.exists()
+    assert not record.with_suffix(".spec.json").exists()
 
 
 def test_a_taken_port_of_a_running_cluster_is_refused(published: Path, ray_cluster: None) -> None:

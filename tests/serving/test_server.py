@@ -11,13 +11,14 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+import torch
 
 from dlsvc.data.codecs import decode_image
 from dlsvc.errors import UsageError
 from dlsvc.predictor import Predictor
 from serving.dialects import huggingface
 from serving.predict import answer, predict_command, route
-from serving.run import serve_command
+from serving.run import require_gpus, serve_command, serve_spec
 from serving.wire import MAX_BODY_BYTES
 from tests.serving.client import Client, as_json, as_text, chirp, free_port, picture
 from tests.serving.conftest import MODELS
@@ -211,3 +212,19 @@ def test_a_bad_request_spoils_nobody_elses_answer(client: Client, predictors: di
 def test_a_cluster_serves_on_the_port_that_it_started_with(client: Client, published: Path) -> None:
     with pytest.raises(UsageError, match=f"this cluster's Serve listens on 127.0.0.1:{urlsplit(client.url).port}"):
         serve_command("test-iris", home=published, port=free_port())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_gpus_that_are_not_there_are_refused(client: Client, published: Path, tmp_path: Path) -> None:
+    """Serve would wait for them."""
+    spec = serve_spec(["test-lenet5", "test-vae"], None, None, 0.5)
+    assert [item.gpu for item in spec.models] == [0.5, 0.5]
+    with pytest.raises(UsageError, match="the models ask for 1 GPUs, and this machine has 0: ask for less"):
+        require_gpus(spec, may_grow=False)
+    require_gpus(spec, may_grow=True)
+    path = tmp_path / "serve.yaml"
+    path.write_text("kind: serve\nmodels: [{model: test-lenet5, gpu: 0.25}]\n")
+    with pytest.raises(UsageError, match="--gpu is for models that are named here"):
+        serve_spec(str(path), None, None, 0.5)
+    with pytest.raises(UsageError, match="a GPU is asked for"):
+        predict_command("test-lenet5", home=published, image=tmp_path / "none.png", device="cuda")

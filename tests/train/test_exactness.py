@@ -45,7 +45,7 @@ def test_exact_reduction_gives_one_model_for_any_number_of_workers(
         strategy = "plain" if count == 1 else "ddp"
         spec = spec_of(system, batch__reduce="exact", budget__steps=STEPS, strategy=strategy, scaling__workers=count)
         train_in_group(spec, home, run_name=f"exact-{system}-{count}", world_size=count)
-        digests[count] = _everything(home, f"exact-{system}-{count}")
+        digests[count] = everything(home, f"exact-{system}-{count}")
     assert digests == dict.fromkeys(digests, digests[1])
 
 
@@ -56,7 +56,7 @@ def test_replayed_atoms_give_what_kept_graphs_do(system: str, home: Path) -> Non
     for count, strategy in ((1, "plain"), (2, "ddp")):
         spec = spec_of(system, strategy=strategy, scaling__workers=count, **changes)
         train_in_group(spec, home, run_name=f"atoms-{system}-{count}", world_size=count)
-    assert _everything(home, f"atoms-{system}-1") == _everything(home, f"atoms-{system}-2")
+    assert everything(home, f"atoms-{system}-1") == everything(home, f"atoms-{system}-2")
 
 
 @pytest.mark.parametrize(("system", "part"), [("lenet5", 15), ("blip-queue", 3)])
@@ -70,7 +70,7 @@ def test_exact_run_moves_between_numbers_of_workers_mid_epoch(system: str, part:
         train_in_group(spec, home, run_name=moved, world_size=count, stop_after=stop)
     attempts = RunStore(home).open(moved).lines("attempts.jsonl")
     assert [(one["world_size"], one["start_step"]) for one in attempts] == [(1, 0), (3, part), (2, 2 * part)]
-    assert _everything(home, moved) == _everything(home, whole)
+    assert everything(home, moved) == everything(home, whole)
 
 
 # One with two phases, and one whose loss is over the whole batch and what was before it.
@@ -88,7 +88,7 @@ def test_killed_in_the_middle_of_a_phase_changes_nothing(system: str, home: Path
     assert "rank 1 was killed by signal 9" in said
     train_in_group(spec, home, run_name=f"killed-{system}", world_size=2)
     assert [line["start_step"] for line in RunStore(home).open(f"killed-{system}").lines("attempts.jsonl")] == [0, 5]
-    assert _everything(home, f"killed-{system}") == _everything(home, f"left-alone-{system}")
+    assert everything(home, f"killed-{system}") == everything(home, f"left-alone-{system}")
 
 
 # One with dropout and one with a loss over the whole batch; `exact` is held to equality for every system.
@@ -133,7 +133,7 @@ def _reader(home: Path, run: str) -> Reader:
     return Reader(found)
 
 
-def _everything(home: Path, run: str) -> str:
+def everything(home: Path, run: str) -> str:
     """sha256 of all that a run's last checkpoint holds: weights, statistics, companions, what optimizers keep."""
     reader = _reader(home, run)
     return weights_sha256({whole: reader.tensor(*whole.split("/", 1)) for whole in reader.manifest.shapes})
@@ -166,6 +166,6 @@ def test_any_strategy_resumes_any_other(system: str, part: int, home: Path) -> N
     for strategy, stop in (("zero3", 1), ("fsdp", 1), ("zero1", None)):
         spec = spec_of(system, strategy=strategy, scaling__workers=2, **changes)
         last = train_in_group(spec, home, run_name=relay, world_size=2, stop_after=stop)
-    assert _everything(home, relay) == _everything(home, whole)
+    assert everything(home, relay) == everything(home, whole)
     bundle = ModelStore(home).open(last["model"])
     assert bundle.weights().keys() == build_model(bundle.config["model"]).state_dict().keys()

@@ -17,7 +17,8 @@ import pytest
 
 from dlsvc.data.order import Shuffled
 from dlsvc.data.plan import Plan
-from dlsvc.errors import RunCancelled
+from dlsvc.errors import RunCancelled, UsageError
+from dlsvc.store.models import ModelStore
 from dlsvc.store.runs import Run, RunStore
 from dlsvc.train.launch import train
 from tests.train.trials import spec_of
@@ -51,6 +52,17 @@ def test_finished_run_is_given_back(calm: dict[str, Any], home: Path) -> None:
     before = attempts.read_text()
     assert run_on_ray("ray-calm") == calm
     assert attempts.read_text() == before
+
+
+def test_a_finished_run_moves_the_alias_that_it_is_asked_for_now(calm: dict[str, Any], home: Path) -> None:
+    best = {"name": "trial-lenet5", "alias": "calmest"}
+    assert run_on_ray("ray-calm", publish=best) == calm
+    assert ModelStore(home).aliases("trial-lenet5")["calmest"] == int(calm["model"].partition("@")[2])
+    refused = run_on_ray("ray-calm", publish={**best, "alias": "other", "promote_if": {"accuracy": "> 1"}})
+    assert refused["promoted"] is False
+    assert "other" not in ModelStore(home).aliases("trial-lenet5")
+    with pytest.raises(UsageError, match=r"publish.name: run ray-calm has published trial-lenet5@\d"):
+        run_on_ray("ray-calm", publish={"name": "trial-other"})
 
 
 QUICK = {("fsdp", "stream"), ("zero3", "resident")}
