@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -92,10 +93,8 @@ class Bundle:
         return found
 
     def model(self) -> nn.Module:
-        """The model with its weights, in eval mode."""
-        model = build_model(self.config["model"])
-        model.load_state_dict(self.weights(), strict=True)
-        return model.eval()
+        """The model with its weights, ready to answer."""
+        return ready_model(self.config["model"], self.weights())
 
     def task(self) -> Task:
         return build_task(self.config["task"])
@@ -122,6 +121,15 @@ def build_model(part: Mapping[str, Any]) -> nn.Module:
     if part["name"] == ENSEMBLE:
         return Ensemble([build_model(member) for member in part["args"]["members"]])
     return guard(resolve("model", part["name"]).load()(**_tupled(part["args"])))
+
+
+def ready_model(part: Mapping[str, Any], weights: Mapping[str, Tensor]) -> nn.Module:
+    """A model from `{name, args}` with weights, in eval mode. Filters lie as images do, channels last: a convolution
+    would copy them at every call otherwise.
+    """
+    model = build_model(part)
+    model.load_state_dict(weights, strict=True)
+    return model.to(memory_format=torch.channels_last).eval()
 
 
 def build_task(part: Mapping[str, Any]) -> Task:

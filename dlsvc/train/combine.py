@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dlsvc import __version__
 from dlsvc.errors import UsageError
-from dlsvc.store.bundle import ENSEMBLE, Bundle, build_model
+from dlsvc.store.bundle import ENSEMBLE, Bundle, ready_model
 from dlsvc.store.checkpoint import weights_sha256
 from dlsvc.store.models import ModelStore, check_model_name
 from dlsvc.train.evaluate import evaluate_model
@@ -64,9 +64,8 @@ def _published(
 ) -> dict[str, Any]:
     """Measure and store what was made of bundles."""
     first = bundles[0]
-    model = build_model(part)
-    model.load_state_dict(weights, strict=True)
-    metrics = evaluate_model(first, model.eval(), home)["metrics"] if first.config["spec"] else {}
+    model = ready_model(part, weights)
+    metrics = evaluate_model(first, model, home)["metrics"] if first.config["spec"] else {}
     learned = parameter_names(model)
     lineage = {
         "run": how,

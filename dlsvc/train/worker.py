@@ -27,7 +27,7 @@ from dlsvc.nn.lora import adapt, merged
 from dlsvc.optim.build import build_optimizer, freeze
 from dlsvc.optim.schedules import build_schedule
 from dlsvc.store import checkpoint
-from dlsvc.store.bundle import build_model, build_task
+from dlsvc.store.bundle import build_model, build_task, ready_model
 from dlsvc.store.checkpoint import Found, Reader
 from dlsvc.store.models import ModelStore
 from dlsvc.store.runs import Run
@@ -237,9 +237,7 @@ class Session:
         """Metrics of the weights that would be published now, each rank measuring its share of the split."""
         spec = self.job.spec
         weights = self._whole(parts, reader, averaged=True)
-        model = build_model(spec.model.model_dump())
-        model.load_state_dict(weights, strict=True)
-        model.to(self.place.device).eval()
+        model = ready_model(spec.model.model_dump(), weights).to(self.place.device)
         metrics = evaluate_on(
             open_source(spec.data, Path(self.job.home), seed=spec.seed).table(spec.evaluate.split),
             Preprocess.from_json(self.job.preprocess),

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from dlsvc.registry import resolve
-from dlsvc.store.bundle import build_model
+from dlsvc.store.bundle import build_model, ready_model
 from dlsvc.store.keymaps import export_weights
 
 diffusers = pytest.importorskip("diffusers", reason="`make test-interop` installs diffusers")
@@ -40,7 +40,7 @@ def ours(model: torch.nn.Module) -> Callable[[], object]:
     return lambda: task.predict(modules, {"key": keys})
 
 
-def theirs(model: torch.nn.Module) -> Callable[[], object]:
+def theirs(weights: dict[str, torch.Tensor]) -> Callable[[], object]:
     attention = NETWORK["attention"]
     unet = diffusers.UNet2DModel(
         sample_size=NETWORK["image_size"],
@@ -55,7 +55,7 @@ def theirs(model: torch.nn.Module) -> Callable[[], object]:
         norm_eps=1e-5,
         downsample_padding=1,
     )
-    unet.load_state_dict(export_weights("diffusers/ddpm", model.state_dict()), strict=True)
+    unet.load_state_dict(export_weights("diffusers/ddpm", weights), strict=True)
     pipeline = diffusers.DDIMPipeline(unet.eval(), diffusers.DDIMScheduler())
     pipeline.set_progress_bar_config(disable=True)
     return lambda: pipeline(batch_size=BATCH, num_inference_steps=STEPS, output_type="np")
@@ -63,8 +63,9 @@ def theirs(model: torch.nn.Module) -> Callable[[], object]:
 
 def test_samples_per_second_against_diffusers() -> None:
     torch.manual_seed(0)
-    model = build_model({"name": "ddpm", "args": NETWORK}).eval()
-    makers = {"ours": ours(model), "theirs": theirs(model)}
+    part = {"name": "ddpm", "args": NETWORK}
+    weights = build_model(part).state_dict()
+    makers = {"ours": ours(ready_model(part, weights)), "theirs": theirs(weights)}
     ratios = []
     for _ in range(PAIRS + 1):
         seconds = {}

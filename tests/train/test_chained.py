@@ -78,7 +78,7 @@ def test_low_rank_matrices_are_published_within_their_layers(home: Path, parent:
     assert evaluate_bundle(adapted["model"], home)["metrics"] == adapted["metrics"]
 
 
-@pytest.mark.parametrize("strategy", ["fsdp", "zero2", "zero3"])
+@pytest.mark.parametrize("strategy", ["fsdp", pytest.param("zero2", marks=pytest.mark.slow), "zero3"])
 def test_low_rank_matrices_agree_under_sharding(
     strategy: str, home: Path, parent: str, adapted: dict[str, Any]
 ) -> None:
