@@ -298,6 +298,7 @@ def tune(spec: str, overrides: tuple[str, ...], address: str | None, as_json: bo
 
 @main.command()
 @click.argument("reference", metavar="MODEL")
+@click.option("--data", help="Another data set than the one of its spec, by name or path.")
 @click.option("--split", help="Another split than the one of its spec.")
 @click.option("--features", metavar="MODEL", help="Also how near its samples are to the data, in MODEL's vectors.")
 @click.option("--samples", type=click.IntRange(min=8), help="How many samples; 2000 by default, at most the split.")
@@ -307,7 +308,7 @@ def tune(spec: str, overrides: tuple[str, ...], address: str | None, as_json: bo
 @device_option
 @json_option
 def evaluate(reference: str, as_json: bool, **asked: Any) -> None:
-    """Measure a published model on the data of its spec."""
+    """Measure a published model on the data of its spec, or on other data."""
     from dlsvc.store.home import home
     from dlsvc.train.evaluate import evaluate_bundle
 

@@ -129,7 +129,7 @@ def ready_model(part: Mapping[str, Any], weights: Mapping[str, Tensor]) -> nn.Mo
     """
     model = build_model(part)
     model.load_state_dict(weights, strict=True)
-    return model.to(memory_format=torch.channels_last).eval()
+    return model.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]
 
 
 def build_task(part: Mapping[str, Any]) -> Task:

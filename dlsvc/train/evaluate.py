@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from dlsvc.data.atom import Arrays, Preprocessing, Rows
 from dlsvc.data.tensors import to_tensors
 from dlsvc.errors import DataError, UsageError
 from dlsvc.nn.device import open_device
+from dlsvc.registry import resolve
+from dlsvc.spec.data_sections import DataSpec
 from dlsvc.spec.sections import EvaluateSpec
 from dlsvc.store.bundle import Bundle
 from dlsvc.tasks.base import Metrics, Task
@@ -82,20 +84,22 @@ def evaluate_bundle(
     reference: str,
     home: Any,
     *,
+    data: str | None = None,
     split: str | None = None,
     features: str | None = None,
     samples: int | None = None,
     confusion: Path | None = None,
     device: str = "cpu",
 ) -> dict[str, Any]:
-    """`dlsvc evaluate`: a published model on the split that its spec names; with `features`, also how near its samples
-    come to that split in the vectors of another model; with `confusion`, which class is taken for which as PNG there.
+    """`dlsvc evaluate`: a published model on the split that its spec names, or on one of other `data` (name or path).
+    With `features`, also how near its samples come to that split in the vectors of another model; with `confusion`,
+    which class is taken for which as PNG there.
     """
     from dlsvc.store.models import ModelStore
 
     bundle = ModelStore(home).open(reference)
-    if bundle.config["spec"] is None:
-        raise UsageError(f"{bundle.reference} was imported: it has no data of its own to be measured on")
+    if bundle.config["spec"] is None and data is None:
+        raise UsageError(f"{bundle.reference} was imported and has no data of its own; name some with --data")
     if samples and features is None:
         raise UsageError("--samples counts what is compared in the vectors of --features MODEL, which is missing")
     evaluate: dict[str, Any] = {"split": split} if split else {}
@@ -105,7 +109,7 @@ def evaluate_bundle(
         evaluate["fidelity"] = {"features": features, **({"samples": samples} if samples else {})}
     seen: list[Metrics] = []
     model = bundle.model().to(open_device(device))
-    found = {"model": bundle.reference, **evaluate_model(bundle, model, home, look=seen.append, **evaluate)}
+    found = {"model": bundle.reference, **evaluate_model(bundle, model, home, data, look=seen.append, **evaluate)}
     return found | ({"confusion": _drawn(seen[0], bundle, confusion)} if confusion is not None else {})
 
 
@@ -121,21 +125,51 @@ def _drawn(seen: Metrics, bundle: Bundle, path: Path) -> str:
 
 
 def evaluate_model(
-    bundle: Bundle, model: nn.Module, home: Any, *, look: Look = lambda whole: None, **changed: Any
+    bundle: Bundle,
+    model: nn.Module,
+    home: Any,
+    data: str | None = None,
+    *,
+    look: Look = lambda whole: None,
+    **changed: Any,
 ) -> dict[str, Any]:
     """A model, perhaps with other weights than the bundle's, on the data of the bundle's spec, whose section `evaluate`
-    may be `changed`.
+    may be `changed`, or on other data.
     """
     from dlsvc.data.preprocess import Preprocess
     from dlsvc.data.source import open_source
     from dlsvc.spec.load import parse
 
-    body = bundle.config["spec"]
-    spec: Any = parse({**body, "evaluate": {**body["evaluate"], **changed}})
-    table = open_source(spec.data, home, seed=spec.seed).table(spec.evaluate.split)
-    preprocess = Preprocess.from_json(bundle.preprocess)
-    metrics = evaluate_on(table, preprocess, bundle.task(), model, spec.evaluate, Path(home), look=look)
-    return {"split": spec.evaluate.split, "samples": len(table), "metrics": metrics}
+    preprocess, body = Preprocess.from_json(bundle.preprocess), bundle.config["spec"]
+    asked = {**(body["evaluate"] if body else {}), **changed}
+    if data is None:
+        spec: Any = parse({**body, "evaluate": asked})
+        source, evaluate = open_source(spec.data, home, seed=spec.seed), spec.evaluate
+    else:
+        source, evaluate = open_source(_named(data), home), EvaluateSpec.model_validate(asked)
+    table = source.table(evaluate.split)
+    if data is not None:
+        _check_fit(bundle, source.name, source.classes, evaluation_batches(table, preprocess, 1, count=1))
+    metrics = evaluate_on(table, preprocess, bundle.task(), model, evaluate, Path(home), look=look)
+    return {"data": source.name, "split": evaluate.split, "samples": len(table), "metrics": metrics}
+
+
+def _named(data: str) -> DataSpec:
+    from dlsvc.spec.places import absolute, is_place
+
+    return DataSpec(source=absolute(data) if is_place(data) else data)
+
+
+def _check_fit(bundle: Bundle, name: str, classes: Sequence[str], batches: Iterator[tuple[int, Arrays]]) -> None:
+    """Raises UsageError where data has other classes than a model tells apart, or lacks what its task reads."""
+    if bundle.classes and list(classes) != bundle.classes:
+        theirs, ours = (", ".join(several[:6]) or "none" for several in (list(classes), bundle.classes))
+        raise UsageError(f"{name} has the classes {theirs}, and {bundle.reference} tells {ours} apart")
+    task = resolve("task", bundle.config["task"]["name"])
+    for _, arrays in batches:
+        for read in task.options["reads"]:
+            if not set(read.split("|")) & arrays.keys():
+                raise UsageError(f"{name} has no {read.replace('|', ' or ')}, which task {task.name} reads")
 
 
 def evaluate_on(

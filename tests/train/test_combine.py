@@ -74,6 +74,15 @@ def test_ensemble_answers_with_the_mean_probability(ingredients: list[str], home
         export_bundle(store.open(found["model"]), tmp_path / "out", "timm")
 
 
+def test_a_model_is_measured_on_other_data(ingredients: list[str], home: Path) -> None:
+    model = ingredients[0]
+    own, other = evaluate_bundle(model, home), evaluate_bundle(model, home, data="digits", split="train")
+    assert evaluate_bundle(model, home, data="digits") == own
+    assert (other["data"], other["split"], other["samples"]) == ("digits", "train", 1500)
+    with pytest.raises(UsageError, match=r"iris has the classes setosa, .*, and .* tells 0, 1, 2, .* apart"):
+        evaluate_bundle(model, home, data="iris")
+
+
 def test_an_ensemble_is_of_one_question(ingredients: list[str], home: Path) -> None:
     others = spec_of("lenet5", data={"source": "digits", "image": {"size": 16, "mean": [0.1]}}, **SHORT)
     other = train_in_group(others, home, run_name="ensemble-others", world_size=1)["model"]
