@@ -124,12 +124,15 @@ def build_model(part: Mapping[str, Any]) -> nn.Module:
 
 
 def ready_model(part: Mapping[str, Any], weights: Mapping[str, Tensor]) -> nn.Module:
-    """A model from `{name, args}` with weights, in eval mode. Filters lie as images do, channels last: a convolution
-    would copy them at every call otherwise.
+    """A model from `{name, args}` with weights, in eval mode. The filters of images lie as those do, channels last: a
+    convolution would copy them at every call otherwise.
     """
     model = build_model(part)
     model.load_state_dict(weights, strict=True)
-    return model.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.eval()
 
 
 def build_task(part: Mapping[str, Any]) -> Task:
