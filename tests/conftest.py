@@ -23,6 +23,10 @@ os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent.parent), o
 prepare(Path(os.environ["DLSVC_TEST_HOME"]))
 
 
+# What a test file imports that starts groups of processes.
+_GROUPS = {"run_group", "train_in_group"}
+
+
 class _ByFile(LoadFileScheduling):  # type: ignore[misc]
     """A file's tests stay in one process, and so do all of tests/serving: they share a server that takes a minute to
     start.
@@ -38,11 +42,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByFile:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that need Ray first, the server's before them: what takes longest must not be left over for the end, when
-    nothing is left to run beside it.
+    """Files that need Ray first, the server's before them, then those that start processes: what takes longest must not
+    be left over for the end, when nothing is left to run beside it.
     """
     on_ray = {item.path for item in items if "ray_cluster" in getattr(item, "fixturenames", ())}
-    items.sort(key=lambda item: (item.path.parent.name != "serving", item.path not in on_ray))
+    with_groups = {item.path for item in items if _GROUPS & vars(getattr(item, "module", object)).keys()}
+    items.sort(
+        key=lambda item: (item.path.parent.name != "serving", item.path not in on_ray, item.path not in with_groups)
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -16,8 +16,8 @@ def _digests(rank: int, world_size: int, name: str, strategies: tuple[str, ...])
     return {strategy: digest_after_steps(name, strategy, place) for strategy in strategies}
 
 
-# Of attention's similarities, which differ in a few parameters, one is enough for every day.
-_SLOW = ("vit, dot", "vit, general", "vit, kernel")
+# Of attention's similarities, of losses and of queues, which differ little, one is enough for every day.
+_SLOW = ("vit, dot", "vit, general", "vit, kernel", "vit, patch dropout", "gan, hinge", "blip2_qformer, queue")
 # So is one of the two stages that split in the same way.
 _DAILY = ("ddp", "fsdp", "zero2", "zero3")
 
