@@ -146,18 +146,12 @@ def evaluate_model(
         spec: Any = parse({**body, "evaluate": asked})
         source, evaluate = open_source(spec.data, home, seed=spec.seed), spec.evaluate
     else:
-        source, evaluate = open_source(_named(data), home), EvaluateSpec.model_validate(asked)
+        source, evaluate = open_source(DataSpec(source=data), home), EvaluateSpec.model_validate(asked)
     table = source.table(evaluate.split)
     if data is not None:
         _check_fit(bundle, source.name, source.classes, evaluation_batches(table, preprocess, 1, count=1))
     metrics = evaluate_on(table, preprocess, bundle.task(), model, evaluate, Path(home), look=look)
     return {"data": source.name, "split": evaluate.split, "samples": len(table), "metrics": metrics}
-
-
-def _named(data: str) -> DataSpec:
-    from dlsvc.spec.places import absolute, is_place
-
-    return DataSpec(source=absolute(data) if is_place(data) else data)
 
 
 def _check_fit(bundle: Bundle, name: str, classes: Sequence[str], batches: Iterator[tuple[int, Arrays]]) -> None:

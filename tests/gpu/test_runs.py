@@ -48,11 +48,9 @@ def test_bf16_learns_as_fp32_does(calm: dict[str, Any]) -> None:
 
 
 def test_killed_worker_comes_back_to_the_same_model(calm: dict[str, Any], home: Path) -> None:
-    changes: dict[str, Any] = {"strategy": "ddp", "data__feed": "resident"}
-    spec = spec_of("lenet5", scaling={"workers": 1, "resources": {"cpu": 1, "gpu": 1.0}}, **changes)
     killer = Killer(Run(home / "runs" / "gpu-killed"), times=1)
     killer.start()
-    result = train(spec, run_name="gpu-killed", show_progress=False)
+    result = on_gpu("gpu-killed")
     killer.join()
     assert (result["restarts"], result["weights_sha256"]) == (1, calm["weights_sha256"])
 
