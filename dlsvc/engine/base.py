@@ -116,7 +116,8 @@ class Engine:
         self._shapes = {name: tuple(p.shape) for role, module in modules.items() for name, p in _prefixed(role, module)}
         # What is averaged over atoms, and what only counts them.
         self._running = [buffer for buffer in self._buffers.values() if buffer.is_floating_point()]
-        self._counters = [buffer for buffer in self._buffers.values() if not buffer.is_floating_point()]
+        counters = [buffer for buffer in self._buffers.values() if not buffer.is_floating_point()]
+        self._running_vector, self._counter_vector = _in_one_piece(self._running), _in_one_piece(counters)
         self._statistics: list[tuple[float, Tensor]] = []
         self._atom_gradients: list[Tensor] = []
         self._witness: Witness | None = None
@@ -183,7 +184,7 @@ class Engine:
         for name, module in self.plain.items():
             for parameter in module.parameters():
                 parameter.requires_grad_(name == trained and parameter not in self._frozen)
-        self._first_buffers = [buffer.clone() for buffer in self._buffers.values()]
+        self._first_buffers = self._running_vector.clone(), self._counter_vector.clone()
         self._statistics = []
         if watched and self.place.world_size > 1:
             self._witness = Witness(self.modules(phase).values(), self.place.device)
@@ -194,12 +195,12 @@ class Engine:
         own.
         """
         torch.manual_seed(_atom_seed(self.seed, phase, step, atom))
-        if self._buffers:
-            torch._foreach_copy_(list(self._buffers.values()), self._first_buffers)
+        for vector, first in zip((self._running_vector, self._counter_vector), self._first_buffers, strict=True):
+            vector.copy_(first)
         with torch.autocast(self.place.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
             yield
         if self._running and weight > 0:
-            self._statistics.append((weight, torch.cat([buffer.reshape(-1) for buffer in self._running])))
+            self._statistics.append((weight, self._running_vector.clone()))
 
     def backward(self, phase: str, loss: Tensor, weight: float) -> None:
         """Add one atom's gradient, `weight` times the loss's."""
@@ -273,8 +274,9 @@ class Engine:
         norm = exact_norm(self._gradient_pieces(phase), num_elements=count, device=self.place.device)
         self.last_grad_norm[phase.name] = float(norm)
         factor = float(torch.clamp(limit / (norm + 1e-6), max=1.0))
-        for gradient in self._gradients(phase):
-            gradient.mul_(factor)
+        gradients = self._gradients(phase)
+        if factor != 1.0 and gradients:
+            torch._foreach_mul_(gradients, factor)
 
     def _average_statistics(self) -> None:
         """Running statistics become the mean over all atoms of what each would have made them (ghost batch norm,
@@ -283,10 +285,9 @@ class Engine:
         if self._running:
             terms = [weight * found.double() for weight, found in self._statistics]
             means = exact_sum(terms, like=self._running, num_terms=self.num_atoms)
-            for buffer, mean in zip(self._running, means, strict=True):
-                buffer.copy_(mean)
-        for counter in self._counters:
-            all_reduce(counter, dist.ReduceOp.MAX)
+            torch._foreach_copy_(self._running, means)
+        if len(self._counter_vector):
+            all_reduce(self._counter_vector, dist.ReduceOp.MAX)
 
     def _parameters(self, phase: Phase) -> list[nn.Parameter]:
         return [p for p in self.plain[phase.module].parameters() if p not in self._frozen]
@@ -360,6 +361,18 @@ def _buffers_of(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
         for name, buffer in module.named_buffers()
         if name in kept[role]
     }
+
+
+def _in_one_piece(buffers: Sequence[Tensor]) -> Tensor:
+    """A vector that the buffers, all of one type, are views of from here on: what is done to all is done to it."""
+    if not buffers:
+        return torch.zeros(0)
+    vector = torch.cat([buffer.reshape(-1) for buffer in buffers])
+    parts = vector.split([buffer.numel() for buffer in buffers])
+    for buffer, part in zip(buffers, parts, strict=True):
+        assert buffer.dtype == vector.dtype, f"buffers of {buffer.dtype} and {vector.dtype} can't lie in one vector"
+        buffer.data = part.view_as(buffer)
+    return vector
 
 
 def _numel(shape: tuple[int, ...]) -> int:

@@ -18,8 +18,8 @@ from torch import Tensor
 
 # Bits for the largest magnitude's mantissa and the carries of a sum; two are left so that int64 never overflows.
 _BITS = 62
-# Elements that are squared at once: as many as stay in a core's cache.
-_JOINED = 1 << 17
+# Elements that are worked on at once: as many as stay in a core's cache.
+_CACHED = 1 << 17
 
 
 def all_reduce(tensor: Tensor, op: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM) -> Tensor:
@@ -46,7 +46,8 @@ def exact_sum(terms: Sequence[Tensor], *, like: Sequence[Tensor], num_terms: int
     each = scales.repeat_interleave(torch.tensor(sizes, device=scales.device))
     total = torch.zeros(sum(sizes), dtype=torch.int64, device=tops.device)
     for term in terms:
-        total += (term.double() * each).round().to(torch.int64)
+        for part, values, scale in zip(*(whole.split(_CACHED) for whole in (total, term, each)), strict=True):
+            part += (values.double() * scale).round_().to(torch.int64)
     all_reduce(total)
     values = (total.double() / each).float()
     values = torch.where(
@@ -72,8 +73,9 @@ def _magnitudes(parts: Sequence[Tensor]) -> Tensor:
     full = [place for place, part in enumerate(parts) if part.numel()]
     found = torch.zeros(len(parts), dtype=torch.float64, device=parts[0].device)
     if full:
-        norms = torch._foreach_norm([parts[place] for place in full], torch.inf)
-        found[full] = torch.stack(list(norms)).double()
+        # The infinity norm, of which torch takes twenty times as long on a CPU.
+        ends = torch.stack([end for place in full for end in torch.aminmax(parts[place])]).double()
+        found[full] = ends.abs().view(-1, 2).amax(1)
     return torch.where(torch.isfinite(found), found, torch.inf)
 
 
@@ -89,23 +91,23 @@ def exact_norm(pieces: Sequence[Tensor], *, num_elements: int, device: torch.dev
     exponent = 2 * int(torch.frexp(top).exponent)
     scale = 2.0 ** min(1000, _BITS - 1 - math.ceil(math.log2(max(num_elements, 1))) - exponent)
     total = torch.zeros((), dtype=torch.int64, device=device)
-    for joined in _joined(pieces):
-        total += joined.double().square_().mul_(scale).round_().to(torch.int64).sum()
+    for part in _cached(pieces):
+        total += part.double().square_().mul_(scale).round_().to(torch.int64).sum()
     all_reduce(total)
     return (total.double() / scale).sqrt()
 
 
-def _joined(pieces: Sequence[Tensor]) -> Iterator[Tensor]:
-    """The pieces end to end, some at a time: small ones cost a call each, and all of them at once a copy of the
-    model.
+def _cached(pieces: Sequence[Tensor]) -> Iterator[Tensor]:
+    """The pieces end to end, cut to what a cache holds: small ones by themselves cost a call each, and large ones a way
+    through memory for each operation.
     """
     waiting, held = list[Tensor](), 0
-    for piece in pieces:
-        if waiting and held + piece.numel() > _JOINED:
+    for part in (part for piece in pieces for part in piece.split(_CACHED)):
+        if waiting and held + part.numel() > _CACHED:
             yield torch.cat(waiting)
             waiting, held = [], 0
-        waiting.append(piece)
-        held += piece.numel()
+        waiting.append(part)
+        held += part.numel()
     if waiting:
         yield torch.cat(waiting)
 

@@ -75,10 +75,12 @@ def test_float_reduction_needs_the_same_number_of_workers() -> None:
     assert run_group(2, trained, [Setting("ddp", micro_size=4)])[0] != alone
 
 
-def test_exact_sum_is_the_sum_in_any_order() -> None:
+@pytest.mark.parametrize("side", [20, 600])
+def test_exact_sum_is_the_sum_in_any_order(side: int) -> None:
+    """Also of more than is worked on at once."""
     generator = torch.Generator().manual_seed(0)
-    terms = [torch.randn(1000, generator=generator) * 10.0**power for power in range(-3, 3)]
-    like = [torch.empty(400), torch.empty(20, 30)]
+    terms = [torch.randn(400 + side * 30, generator=generator) * 10.0**power for power in range(-3, 3)]
+    like = [torch.empty(400), torch.empty(side, 30)]
     forward = exact_sum(terms, like=like, num_terms=6)
     backward = exact_sum(terms[::-1], like=like, num_terms=6)
     expected = torch.stack(terms).double().sum(0)
@@ -91,12 +93,19 @@ def test_exact_sum_spreads_non_finite_terms() -> None:
     assert torch.isnan(total[0]).all()
 
 
-def test_exact_norm_does_not_depend_on_the_pieces() -> None:
-    values = torch.randn(999, generator=torch.Generator().manual_seed(2))
-    device = torch.device("cpu")
-    norms = [exact_norm(values.split(size), num_elements=999, device=device) for size in (1, 7, 999)]
+@pytest.mark.parametrize("count", [999, 300_000])
+def test_exact_norm_does_not_depend_on_the_pieces(count: int) -> None:
+    values = torch.randn(count, generator=torch.Generator().manual_seed(2))
+    sizes = (count // 999, count // 7, count)
+    norms = [exact_norm(values.split(size), num_elements=count, device=torch.device("cpu")) for size in sizes]
     assert norms[0] == norms[1] == norms[2]
     assert float(norms[0]) == pytest.approx(float(values.double().norm()), rel=1e-9)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_exact_norm_of_what_is_not_finite_is_not(bad: float) -> None:
+    pieces = [torch.ones(5), torch.zeros(0), torch.tensor([1.0, bad])]
+    assert not torch.isfinite(exact_norm(pieces, num_elements=7, device=torch.device("cpu")))
 
 
 def _check_after_a_fault(rank: int, world_size: int, broken: bool) -> bool:
