@@ -1,9 +1,8 @@
 """Models and tasks by name, found by reading the package's source, so that a spec is checked without importing torch.
 
 Each file in `dlsvc/models` or `dlsvc/tasks` that decorates a class with `@register_model("name", ...)` or
-`@register_task("name", ...)` is an
-entry; the constructor's signature is its schema. The decorators' arguments must be literals: they are read from the
-syntax tree.
+`@register_task("name", ...)` is an entry; the constructor's signature is its schema. The decorators' arguments must be
+literals: they are read from the syntax tree.
 """
 
 from __future__ import annotations

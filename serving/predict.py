@@ -42,9 +42,8 @@ def predict_command(
 ) -> dict[str, Any]:
     """One of an image file (with labels: which fits; a list of them for a conversation), a sound file, a film, a JSON
     file of a series, a text, a row of features or several, or a seed to generate from, with a text where the model
-    makes what is asked for, and an image that it then begins from.
-    `parameters` are the dialect's own, such as guidance_scale; with `stream`, each piece of the text goes to `tell` as
-    it is written.
+    makes what is asked for, and an image that it then begins from. `parameters` are the dialect's own, such as
+    guidance_scale; with `stream`, each piece of the text goes to `tell` as it is written.
 
     `answer` in what is returned is the JSON that a server sends, to the byte; a picture is written to `out`, by
     default NAME.png here, and returned as its path and sha256.

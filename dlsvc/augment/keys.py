@@ -1,10 +1,8 @@
 """Randomness that belongs to a sample: counter-based draws on a 64-bit key, vectorised, with no state.
 
 A draw depends on (seed, epoch, sample id, stream) and on nothing else, so it is the same for any worker count, batch
-split,
-feed or restart. The mixer is the finaliser of SplitMix64 (Steele, Lea and Flood, 2014): a bijection of 64-bit words
-whose
-outputs on a counter pass the usual statistical batteries.
+split, feed or restart. The mixer is the finaliser of SplitMix64 (Steele, Lea and Flood, 2014): a bijection of 64-bit
+words whose outputs on a counter pass the usual statistical batteries.
 
 Shapes: keys are uint64 arrays (B,); a draw of shape S gives (B, *S).
 """

@@ -1,10 +1,9 @@
 """From raw rows to a batch, in one way for training, evaluation and serving; its state goes into the bundle as JSON.
 
 Shapes: B samples, images (B, H, W, C) uint8 until `finish` makes them (B, C, H, W) float32, and (B, N, ...) where a
-sample has several; F features; T tokens;
-sounds (B, N) float32 until `finish` makes them spectrograms (B, 1, M, T) float32; films (B, T, H, W, C) uint8 until
-`finish` makes them (B, C, T, H, W) float32; series (B, T, C) float32 until `finish` makes them (B, C, T); masks
-(B, H, W) uint8 class numbers until `finish` makes them int64.
+sample has several; F features; T tokens; sounds (B, N) float32 until `finish` makes them spectrograms (B, 1, M, T)
+float32; films (B, T, H, W, C) uint8 until `finish` makes them (B, C, T, H, W) float32; series (B, T, C) float32 until
+`finish` makes them (B, C, T); masks (B, H, W) uint8 class numbers until `finish` makes them int64.
 """
 
 from __future__ import annotations

@@ -6,15 +6,13 @@ every atom of this rank,
 
     with engine.forward(phase, step, atom):       # the atom's random numbers, its batch statistics, the precision
         losses, report = task.losses(engine.modules(phase), batch, phase)
-    engine.backward(phase, loss, weight)          # weight: the atom's share of the step's samples; 0 on a rank short
-    of atoms
+    engine.backward(phase, loss, weight)          # weight: the atom's share of the step; 0 on a rank short of atoms
     engine.step(phase, step)                      # reduce, clip, update, average
 
 Gradients are reduced after every atom and then added up: the order that sharded strategies can afford in memory, and
-the only one that all of them
-share, which is why one spec gives one model under any strategy. State leaves an engine as `Slot`s: flat ranges of
-named parameters with what the
-optimizer keeps for them. Checkpoints, exponential averages and resharding know nothing else of a strategy.
+the only one that all of them share, which is why one spec gives one model under any strategy. State leaves an engine as
+`Slot`s: flat ranges of named parameters with what the optimizer keeps for them. Checkpoints, exponential averages and
+resharding know nothing else of a strategy.
 """
 
 from __future__ import annotations

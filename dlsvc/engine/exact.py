@@ -1,10 +1,8 @@
 """Order-free sums: numbers as 64-bit fixed point on a scale that all ranks agree on, added as integers.
 
-A maximum does not depend on the order in which it is taken, nor does a sum of integers, so the result has the same
-bits for any number of ranks
-and any assignment of atoms to them. `reference`: the mechanism is that of reproducible summation by pre-rounding
-(Demmel and Nguyen, 2013), with
-one bin of 62 bits.
+A maximum does not depend on the order in which it is taken, nor does a sum of integers, so the result has the same bits
+for any number of ranks and any assignment of atoms to them. `reference`: the mechanism is that of reproducible
+summation by pre-rounding (Demmel and Nguyen, 2013), with one bin of 62 bits.
 """
 
 from __future__ import annotations
@@ -33,8 +31,8 @@ def exact_sum(terms: Sequence[Tensor], *, like: Sequence[Tensor], num_terms: int
     """Sum vectors over this rank's terms and over ranks.
 
     `terms` are this rank's flat float vectors, each the concatenation of tensors shaped as in `like`; `num_terms`
-    counts them over all ranks. Each tensor
-    gets its own scale. Returns tensors shaped as `like`, in float32; a non-finite term makes its tensor NaN everywhere.
+    counts them over all ranks. Each tensor gets its own scale. Returns tensors shaped as `like`, in float32; a
+    non-finite term makes its tensor NaN everywhere.
     """
     sizes = [tensor.numel() for tensor in like]
     tops = _tops(terms, sizes, like[0].device)

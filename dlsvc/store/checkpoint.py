@@ -2,15 +2,12 @@
 verifies.
 
     RUN/checkpoints/step-0000000030/
-        rank-00000.safetensors      `KIND/NAME@START`: one flat range of one parameter: weight, ema, or what the
-        optimizer keeps
+        rank-00000.safetensors      `KIND/NAME@START`: a flat range of a parameter: weight, ema, optimizer's state
         rank-00001.safetensors
-        MANIFEST.json               schema, run, spec identity, step, world size, the ranges, and every file's size
-        and sha256
+        MANIFEST.json               schema, run, spec identity, step, world size, ranges, each file's size and sha256
 
-A range is (parameter, first flat element, elements), whatever strategy and world size wrote it, so any strategy at
-any world size reads it back.
-Nothing here is pickled. A directory without a manifest that verifies is not a checkpoint.
+A range is (parameter, first flat element, elements), whatever strategy and world size wrote it, so any strategy at any
+world size reads it back. Nothing here is pickled. A directory without a manifest that verifies is not a checkpoint.
 """
 
 from __future__ import annotations

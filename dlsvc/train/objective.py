@@ -46,9 +46,9 @@ def total(losses: dict[str, Tensor]) -> Tensor:
 
 def _coupled(engine: Engine, task: Task, atoms: Sequence[Atom], phase: str, step: int, meter: Meter) -> None:
     """A loss over the whole global batch, with the memory of one atom: features of all atoms first, then each atom is
-    replayed against the
-    gradient of its features (GradCache, Gao et al. 2021). With one atom a rank its graph is kept, and it is the plain
-    gather."""
+    replayed against the gradient of its features (GradCache, Gao et al. 2021). With one atom a rank its graph is kept,
+    and it is the plain gather.
+    """
     modules, replay = engine.modules(phase), len(atoms) > 1
     own: list[dict[str, Tensor]] = []
     apart: list[dict[str, Tensor]] = []
