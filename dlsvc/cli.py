@@ -328,7 +328,7 @@ def serve(what: tuple[str, ...], as_json: bool, **asked: Any) -> None:
     """Answer for models over HTTP until interrupted."""
     prepare(None)
     from dlsvc.store.home import home
-    from serving.run import serve_command
+    from serving.command import serve_command
 
     found = serve_command(what, home=home(), **asked)
     answer(found, as_json, blocks(found))

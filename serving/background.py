@@ -6,19 +6,17 @@ HOME/servers/PORT.log    what it says
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from dlsvc.errors import DlsvcError, RunFailed
+from dlsvc.errors import RunFailed
 from dlsvc.spec.schema import ServeSpec
 from dlsvc.store.models import ModelStore
-from serving.run import READY_TIMEOUT_S, is_ready, require_free, serve_spec, serve_until_stopped, url_of
+from serving.run import READY_TIMEOUT_S, is_ready, require_free, url_of
 
 
 def launch(spec: ServeSpec, *, home: Path, address: str | None) -> dict[str, Any]:
@@ -42,35 +40,15 @@ def launch(spec: ServeSpec, *, home: Path, address: str | None) -> dict[str, Any
         _wait(process, url_of(spec), log)
     except RunFailed:
         # It may have been ended before it could do so itself.
-        _forget(record, process.pid)
+        forget(record, process.pid)
         raise
     return {"status": "ready", "pid": process.pid, **facts, "stop": f"kill {process.pid}"}
-
-
-def main() -> None:
-    """`python -m serving.run SPEC`: serve until stopped, then take the record away."""
-    parser = argparse.ArgumentParser(prog="serving.run", description="Serve published models until stopped.")
-    parser.add_argument("what", nargs="+", help="models, or a serve spec")
-    parser.add_argument("--home", type=Path, required=True)
-    parser.add_argument("--host")
-    parser.add_argument("--port", type=int)
-    parser.add_argument("--address")
-    asked = parser.parse_args()
-    try:
-        spec = serve_spec(asked.what, asked.host, asked.port)
-        try:
-            serve_until_stopped(spec, home=asked.home, address=asked.address)
-        finally:
-            _forget(asked.home / "servers" / f"{spec.port}.json", os.getpid())
-    except DlsvcError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
 
 
 def _command(facts: dict[str, Any], path: Path, home: Path, address: str | None) -> list[str]:
     path.write_text(json.dumps(facts["spec"]))
     place = ["--address", address] if address else []
-    return [sys.executable, "-m", "serving.run", str(path), "--home", str(home), *place]
+    return [sys.executable, "-m", "serving.command", str(path), "--home", str(home), *place]
 
 
 def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
@@ -85,7 +63,7 @@ def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
         time.sleep(0.1)
 
 
-def _forget(record: Path, pid: int) -> None:
+def forget(record: Path, pid: int) -> None:
     """Only that process's: another server may have taken the port since."""
     if record.exists() and json.loads(record.read_text(encoding="utf-8"))["pid"] == pid:
         record.unlink()

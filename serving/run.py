@@ -10,14 +10,12 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from dlsvc.environment import prepare
 from dlsvc.errors import RunFailed, UsageError
-from dlsvc.spec.load import load_kind, parse
 from dlsvc.spec.schema import ServeSpec
 from dlsvc.store.models import ModelStore
 from serving.ingress import fast_ingress
@@ -25,48 +23,6 @@ from serving.ingress import fast_ingress
 READY_TIMEOUT_S = 120
 # Logical CPUs for Serve's own actors and the gateway, beside the models'.
 _SPARE_CPUS = 2
-
-
-def serve_command(
-    models_or_spec: str | Path | Sequence[str],
-    *,
-    home: Path,
-    host: str | None = None,
-    port: int | None = None,
-    address: str | None = None,
-    detach: bool = False,
-    gpu: float | None = None,
-) -> dict[str, Any]:
-    """`dlsvc serve`: models, or the path of a serve spec, until SIGINT or SIGTERM; detached, until somebody stops it.
-    Each model that is named gets `gpu` GPUs a process.
-
-    Raises NotFound for a model that isn't published and UsageError for a port that is taken, before Ray starts.
-    """
-    spec = serve_spec(models_or_spec, host, port, gpu)
-    if detach:
-        from serving.background import launch
-
-        return launch(spec, home=home, address=address)
-    serve_until_stopped(spec, home=home, address=address)
-    return {"status": "stopped", "url": url_of(spec)}
-
-
-def serve_spec(
-    models_or_spec: str | Path | Sequence[str], host: str | None, port: int | None, gpu: float | None = None
-) -> ServeSpec:
-    """The spec that the command line means; host and port override a file's. Raises SpecError for what is wrong."""
-    given = [models_or_spec] if isinstance(models_or_spec, str | Path) else list(models_or_spec)
-    if not given:
-        raise UsageError("name at least one model, such as lenet5-digits@best, or a serve spec")
-    changes = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    if len(given) == 1 and str(given[0]).endswith((".yaml", ".yml", ".json")):
-        if gpu is not None:
-            raise UsageError(f"--gpu is for models that are named here; {given[0]} says it of each of its own")
-        return load_kind(ServeSpec, given[0], [f"{name}={value}" for name, value in changes.items()])
-    own = {} if gpu is None else {"gpu": gpu}
-    found = parse({"kind": "serve", "models": [{"model": str(model), **own} for model in given], **changes})
-    assert isinstance(found, ServeSpec)
-    return found
 
 
 def serve_until_stopped(spec: ServeSpec, *, home: Path, address: str | None) -> None:
@@ -210,9 +166,3 @@ def _until_signal() -> Iterator[None]:
         signal.signal(number, stop)
     with contextlib.suppress(KeyboardInterrupt):
         yield
-
-
-if __name__ == "__main__":
-    from serving.background import main
-
-    main()

@@ -37,6 +37,7 @@ class _ByFile(LoadFileScheduling):  # type: ignore[misc]
         return "tests/serving" if file.startswith("tests/serving/") else file
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByFile:
     return _ByFile(config, log)
 

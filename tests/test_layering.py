@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import functools
+import graphlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,6 +71,9 @@ def module_of(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
+MODULES = {module_of(path) for path in FILES}
+
+
 def layer_of(module: str) -> int:
     """The place of the longest layer name that the module begins with."""
     found = [
@@ -87,10 +92,9 @@ def imports(tree: ast.AST) -> Iterator[tuple[str, int]]:
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            known = {module_of(path) for path in FILES}
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
-                yield (inner if inner in known else node.module), node.lineno
+                yield (inner if inner in MODULES else node.module), node.lineno
 
 
 def walk(node: ast.AST) -> Iterator[ast.AST]:
@@ -101,6 +105,7 @@ def walk(node: ast.AST) -> Iterator[ast.AST]:
         yield from walk(child)
 
 
+@functools.cache
 def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
@@ -116,6 +121,14 @@ def test_imports_run_downward(path: Path) -> None:
         if layer_of(imported) > layer_of(module) or any(f"{imported}.".startswith(f"{ban}.") for ban in bans):
             wrong.append(f"{path.relative_to(ROOT)}:{line} imports {imported}")
     assert wrong == []
+
+
+def test_no_file_imports_itself_by_way_of_others() -> None:
+    ours = {module_of(path): {name for name, _ in imports(parsed(path))} for path in FILES}
+    try:
+        graphlib.TopologicalSorter({module: names & ours.keys() for module, names in ours.items()}).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "dlsvc" / "models").glob("*.py")), ids=lambda path: path.stem)

@@ -16,7 +16,7 @@ from dlsvc.data.image_input import ImageInput
 from dlsvc.data.preprocess import FeatureInput, Preprocess, prompt_of
 from dlsvc.data.progress import Say
 from dlsvc.data.series_input import fit_series
-from dlsvc.data.source import Source
+from dlsvc.data.splits import Source
 from dlsvc.data.table import Table, chunks
 from dlsvc.data.text_input import TextInput
 from dlsvc.data.tokenizer import ByteTokenizer, Tokenizer, build_tokenizer

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dlsvc.augment import keys
 from dlsvc.augment.pipeline import Pipeline
 from dlsvc.data.codecs import Undecodable, apart, decode_audio, decode_image, encode_png, resize_pixels
-from dlsvc.data.source import Source
+from dlsvc.data.splits import Source
 from dlsvc.data.table import Table
 from dlsvc.data.video_input import VideoInput
 

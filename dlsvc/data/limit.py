@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dlsvc.augment import keys
 from dlsvc.data.catalog.facts import LEFT_OUT
+from dlsvc.data.splits import Source
 from dlsvc.data.table import Ids, Subset, Table
 from dlsvc.errors import DataError
-
-if TYPE_CHECKING:
-    from dlsvc.data.source import Source
 
 
 def limited(source: Source, limit: int | None, seed: int) -> Source:

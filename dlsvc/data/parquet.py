@@ -1,4 +1,5 @@
-"""The catalog's Parquet files: numpy columns to Arrow and back, the shape of one row in the schema's metadata.
+"""Parquet files: tables over their row groups, and how the catalog writes its own, numpy columns to Arrow and back with
+the shape of one row in the schema's metadata.
 
 - uint8 pictures and masks up to a kilobyte: fixed-size binary; larger ones: PNG
 - films (T frames stacked top to bottom): PNG
@@ -9,10 +10,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +21,8 @@ import pyarrow.parquet as pq
 import pyarrow.types as kinds
 
 from dlsvc.data.codecs import encode_png
-from dlsvc.data.table import Columns
+from dlsvc.data.table import Columns, Group, GroupedTable
+from dlsvc.errors import DataError
 
 # What a table gives, in this order; every other column of a file is kept for people to read.
 ENCODED = ("image", "mask", "audio", "video")
@@ -120,3 +122,44 @@ def _dense(column: Any, shape: tuple[int, ...]) -> Any:
     width = int(np.prod(shape))
     values = np.frombuffer(column.buffers()[1], np.uint8)[column.offset * width :]
     return values[: len(column) * width].reshape(len(column), *shape)
+
+
+class Reader(Protocol):
+    """How a run of a Parquet file's rows becomes a table's columns."""
+
+    @property
+    def columns(self) -> tuple[str, ...]: ...
+
+    @property
+    def file_columns(self) -> list[str]: ...
+
+    def read(self, table: Any, first_row: int = 0) -> Columns: ...
+
+
+def parquet_table(files: Sequence[tuple[Path, Reader]], fingerprint: str) -> GroupedTable:
+    """A table over the row groups of Parquet files, mapped into memory and decoded when they are read."""
+    groups = [group for path, reader in files for group in _groups(path, reader)]
+    return GroupedTable(groups, files[0][1].columns, fingerprint)
+
+
+def _groups(path: Path, reader: Reader) -> list[Group]:
+    metadata = pq.read_metadata(path)
+    groups = []
+    first_row = 0
+    for number in range(metadata.num_row_groups):
+        facts = metadata.row_group(number)
+        groups.append(Group(facts.num_rows, facts.total_byte_size, _loader(path, reader, number, first_row)))
+        first_row += facts.num_rows
+    return groups
+
+
+def _loader(path: Path, reader: Reader, number: int, first_row: int) -> Callable[[], dict[str, object]]:
+    def load() -> dict[str, object]:
+        try:
+            with pq.ParquetFile(path, memory_map=True) as file:
+                table = file.read_row_group(number, columns=reader.file_columns)
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"can't read {path}: {error}") from error
+        return reader.read(table, first_row)
+
+    return load

@@ -17,7 +17,7 @@ from dlsvc.data.catalog import held_out
 from dlsvc.data.columns import FIELDS, ColumnReader, find_classes, is_number, named, parses
 from dlsvc.data.index import Index
 from dlsvc.data.location import Location
-from dlsvc.data.source import Source
+from dlsvc.data.splits import Source
 from dlsvc.data.table import BYTES_COLUMNS, Group, GroupedTable, Subset, Table
 from dlsvc.data.tabular import RowFile, Run, schema_from_text, schema_to_text
 from dlsvc.errors import DataError, did_you_mean

@@ -21,7 +21,7 @@ from dlsvc.data.codecs import together, unreadable
 from dlsvc.data.columns import TEXTS, find_classes, label_names
 from dlsvc.data.index import Index
 from dlsvc.data.location import Location, reason
-from dlsvc.data.source import Source
+from dlsvc.data.splits import Source
 from dlsvc.data.table import BYTES_COLUMNS, Columns, Ids, Table
 from dlsvc.errors import DataError
 

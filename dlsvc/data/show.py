@@ -12,7 +12,8 @@ from dlsvc.data import convert
 from dlsvc.data.catalog import CatalogEntry, entries, entry, lists, trained_weights
 from dlsvc.data.gallery import column_stats, draw, draw_augmented
 from dlsvc.data.progress import Say, silent
-from dlsvc.data.source import Source, open_catalog, open_source
+from dlsvc.data.source import open_catalog, open_source
+from dlsvc.data.splits import Source
 from dlsvc.spec.places import is_place
 
 

@@ -23,7 +23,7 @@ from dlsvc.data.location import FileFacts, Location, find
 from dlsvc.data.progress import Say, silent
 from dlsvc.data.rows import index_rows, open_rows
 from dlsvc.data.samples import open_samples
-from dlsvc.data.source import Source
+from dlsvc.data.splits import Source
 from dlsvc.data.webdataset import index_shards
 from dlsvc.errors import DataError, UsageError, did_you_mean
 

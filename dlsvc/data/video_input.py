@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dlsvc.data.codecs import FORMATS, Pixels, Undecodable, decode_image, flatten, opened, resize_pixels
-from dlsvc.data.source import Source
+from dlsvc.data.splits import Source
 from dlsvc.errors import DataError
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from dlsvc.data.progress import Say, silent
-from dlsvc.data.source import Source, open_source
+from dlsvc.data.source import open_source
+from dlsvc.data.splits import Source
 from dlsvc.data.table import BYTES_COLUMNS, Table
 from dlsvc.errors import DataError, UsageError
 from dlsvc.neighbors.distance import Ids, Scores, Vectors, knn_accuracy, nearest

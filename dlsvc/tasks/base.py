@@ -12,7 +12,7 @@ labels are mixed; `tokens` (B, T) int64; `attention_mask` (B, T) bool, True = ke
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -70,13 +70,22 @@ class Metrics:
         ids, parts = zip(*self.collected[name], strict=True)
         return np.concatenate(parts)[np.argsort(np.concatenate(ids), kind="stable")]
 
-    def merge(self, other: Metrics | Mapping[str, np.ndarray]) -> None:
-        if not isinstance(other, Metrics):
-            return self.add(**other)
+    def merge(self, other: Metrics) -> None:
         self.add(**other.sums)
         for name, parts in other.collected.items():
             self.collected.setdefault(name, []).extend(parts)
-        return None
+
+    @classmethod
+    def of(cls, parts: Iterable[Part]) -> Metrics:
+        """Of all batches, added in the order of their numbers."""
+        whole = cls()
+        for _, metrics in sorted(parts, key=lambda part: part[0]):
+            whole.merge(metrics)
+        return whole
+
+
+# A batch's number in its split, and what was measured of it.
+Part = tuple[int, Metrics]
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from dlsvc.registry import resolve
 from dlsvc.spec.data_sections import DataSpec
 from dlsvc.spec.sections import EvaluateSpec
 from dlsvc.store.bundle import Bundle
-from dlsvc.tasks.base import Metrics, Task
+from dlsvc.tasks.base import Metrics, Part, Task
+from dlsvc.train.fidelity import Fidelity
 
-Part = tuple[int, Metrics]
 Gather = Callable[[list[Part]], list[list[Part]]]
 Look = Callable[[Metrics], None]
 
@@ -65,19 +65,11 @@ def measure(
 
 def conclude(task: Task, parts: Iterable[Part], look: Look = lambda whole: None) -> dict[str, float]:
     """The metrics of all batches; `look` sees the sums that they come from. Raises DataError when there are none."""
-    whole = merged(parts)
+    whole = Metrics.of(parts)
     if not whole.sums and not whole.collected:
         raise DataError("no sample of the split that is to be evaluated could be decoded: there is nothing to measure")
     look(whole)
     return {name: float(value) for name, value in task.compute(whole).items()}
-
-
-def merged(parts: Iterable[Part]) -> Metrics:
-    """The sums of all batches, added in their order."""
-    whole = Metrics()
-    for _, metrics in sorted(parts, key=lambda part: part[0]):
-        whole.merge(metrics)
-    return whole
 
 
 def evaluate_bundle(
@@ -183,7 +175,6 @@ def evaluate_on(
     (rank, how many) and a `gather` that brings their parts together; they all get the same metrics.
     """
     from dlsvc.store.models import ModelStore
-    from dlsvc.train.fidelity import Fidelity
 
     device, modules = next(model.parameters()).device, task.modules(model)
     task.read_tokens = preprocess.read_tokens

@@ -15,8 +15,7 @@ from dlsvc.data.tensors import to_tensors
 from dlsvc.errors import DataError
 from dlsvc.metrics.distribution import fidelity
 from dlsvc.store.bundle import Bundle
-from dlsvc.tasks.base import INPUTS, Batch, Metrics, Task
-from dlsvc.train.evaluate import Part, merged
+from dlsvc.tasks.base import INPUTS, Batch, Metrics, Part, Task
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class Fidelity:
     @staticmethod
     def conclude(parts: Iterable[Part]) -> dict[str, float]:
         """The distances of all batches, and the share of samples that were read as what was asked for."""
-        whole = merged(parts)
+        whole = Metrics.of(parts)
         found = fidelity(whole.rows("real"), whole.rows("made"))
         if "asked" in whole.sums:
             found["label_accuracy"] = float(whole.sums["right"] / whole.sums["asked"])

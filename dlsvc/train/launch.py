@@ -20,7 +20,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from dlsvc.cluster import cluster, lacking
 from dlsvc.data.progress import Say, say, silent
-from dlsvc.data.source import ResidentTable
+from dlsvc.data.table import ResidentTable
 from dlsvc.errors import DlsvcError, RunCancelled, RunFailed, UsageError
 from dlsvc.spec.schema import TrainSpec
 from dlsvc.store.driver import driving

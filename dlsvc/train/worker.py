@@ -31,9 +31,9 @@ from dlsvc.store.bundle import build_model, build_task, ready_model
 from dlsvc.store.checkpoint import Found, Reader
 from dlsvc.store.models import ModelStore
 from dlsvc.store.runs import Run
-from dlsvc.tasks.base import Task
+from dlsvc.tasks.base import Part, Task
 from dlsvc.train import saving
-from dlsvc.train.evaluate import Part, evaluate_on
+from dlsvc.train.evaluate import evaluate_on
 from dlsvc.train.initialise import initialise
 from dlsvc.train.job import Job
 from dlsvc.train.loop import Hooks, Loop, Pace

@@ -21,8 +21,8 @@ from dlsvc.data.order import Shuffled
 from dlsvc.data.plan import Plan
 from dlsvc.data.preprocess import Preprocess
 from dlsvc.data.quarantine import Quarantine
-from dlsvc.data.source import ResidentTable, open_source
-from dlsvc.data.table import pack
+from dlsvc.data.source import open_source
+from dlsvc.data.table import ResidentTable, pack
 from dlsvc.errors import DataError
 from dlsvc.spec.data_sections import AudioSpec, AugmentSpec, DataSpec
 

@@ -15,8 +15,8 @@ import pytest
 
 from dlsvc.data.feed_resident import Round
 from dlsvc.data.feed_stream import PlannedData, StreamSource, stream_feed
-from dlsvc.data.source import ResidentTable, open_source
-from dlsvc.data.table import content_fingerprint
+from dlsvc.data.source import open_source
+from dlsvc.data.table import ResidentTable, content_fingerprint
 from dlsvc.spec.data_sections import StreamSpec
 from dlsvc.train.feeding import atom_builder, resident
 from dlsvc.train.job import Job

@@ -17,7 +17,8 @@ import pytest
 import soundfile
 
 from dlsvc.data.codecs import Undecodable, apart, decode_audio, decode_image
-from dlsvc.data.source import Source, open_source
+from dlsvc.data.source import open_source
+from dlsvc.data.splits import Source
 from dlsvc.errors import DataError
 from dlsvc.spec.data_sections import DataSpec
 from tests.data.damage import png

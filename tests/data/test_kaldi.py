@@ -13,8 +13,7 @@ from dlsvc.data import kaldi
 from dlsvc.data.audio_input import AudioInput, fit_audio
 from dlsvc.data.codecs import Undecodable
 from dlsvc.data.preprocess import Preprocess
-from dlsvc.data.source import ResidentTable
-from dlsvc.data.table import pack
+from dlsvc.data.table import ResidentTable, pack
 from dlsvc.spec.data_sections import AudioSpec
 from tests.data.test_audio_input import sound, wav
 

@@ -8,8 +8,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from dlsvc.data import parquet
-from dlsvc.data.parquet import StoredReader
-from dlsvc.data.source import parquet_table
+from dlsvc.data.parquet import StoredReader, parquet_table
 
 RNG = np.random.default_rng(0)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dlsvc.data import table as tables
 from dlsvc.data.columns import ColumnReader
-from dlsvc.data.source import parquet_table
+from dlsvc.data.parquet import parquet_table
 from dlsvc.data.table import ResidentTable, Subset, chunks, content_fingerprint, pack
 
 ROWS = 40

@@ -12,7 +12,8 @@ import pytest
 from dlsvc.data.catalog import held_out
 from dlsvc.data.codecs import Undecodable, decode_image
 from dlsvc.data.fit import build_preprocess
-from dlsvc.data.source import Source, open_source
+from dlsvc.data.source import open_source
+from dlsvc.data.splits import Source
 from dlsvc.errors import DataError, NotFound
 from dlsvc.spec.schema import DataSpec
 

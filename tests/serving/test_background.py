@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from dlsvc.errors import NotFound, RunFailed, SpecError, UsageError
-from serving import background
+from serving import background, command
+from serving.command import serve_command, serve_spec
 from serving.predict import predict_command
-from serving.run import serve_command, serve_spec
 from tests.serving.client import Client, as_json, free_port
 
 
@@ -85,13 +85,13 @@ def test_a_server_forgets_itself_however_it_ends(
     def fail(*arguments: Any, **options: Any) -> None:
         raise error
 
-    monkeypatch.setattr(background, "serve_until_stopped", fail)
-    monkeypatch.setattr(sys, "argv", ["serving.run", "iris", "--home", str(tmp_path), "--port", "8123"])
+    monkeypatch.setattr(command, "serve_until_stopped", fail)
+    monkeypatch.setattr(sys, "argv", ["serving.command", "iris", "--home", str(tmp_path), "--port", "8123"])
     record = tmp_path / "servers" / "8123.json"
     record.parent.mkdir()
     record.write_text(json.dumps({"pid": os.getpid()}))
     with pytest.raises((SystemExit, RuntimeError)):
-        background.main()
+        command.main()
     assert not record.exists()
 
 

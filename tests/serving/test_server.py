@@ -16,9 +16,10 @@ import torch
 from dlsvc.data.codecs import decode_image
 from dlsvc.errors import UsageError
 from dlsvc.predictor import Predictor
+from serving.command import serve_command, serve_spec
 from serving.dialects import huggingface
 from serving.predict import answer, predict_command, route
-from serving.run import require_gpus, serve_command, serve_spec
+from serving.run import require_gpus
 from serving.wire import MAX_BODY_BYTES
 from tests.serving.client import Client, as_json, as_text, chirp, free_port, picture
 from tests.serving.conftest import MODELS

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from dlsvc.data.catalog import entries
 from dlsvc.data.codecs import decode_image, decode_mask, resize_pixels
-from dlsvc.data.source import Source, open_catalog
+from dlsvc.data.source import open_catalog
+from dlsvc.data.splits import Source
 from dlsvc.metrics.classification import confusion, intersection_over_union
 from dlsvc.store.home import home
 

@@ -24,6 +24,6 @@ def test_sums_add_in_float64() -> None:
         shard = Metrics()
         shard.add(count=3, vector=torch.tensor([2**24 + 1, 1]))
         whole.merge(shard)
-    whole.merge({"count": np.asarray(1.0)})
+    whole.add(count=1.0)
     assert whole.sums["count"] == 7
     np.testing.assert_array_equal(whole.sums["vector"], [2 * (2**24 + 1), 2])
