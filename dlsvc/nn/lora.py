@@ -4,15 +4,14 @@ is what the layer has become.
 
 from __future__ import annotations
 
-import fnmatch
 import math
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dlsvc.errors import UsageError
 from dlsvc.nn.fanned import fanned
+from dlsvc.nn.names import matching
 
 _A, _B = "lora_a", "lora_b"
 
@@ -45,8 +44,8 @@ def adapt(model: nn.Module, *, rank: int, alpha: float, targets: Sequence[str], 
     layers = {
         name: layer for name, layer in model.named_modules() if type(layer) is nn.Linear and layer.weight.requires_grad
     }
-    chosen = sorted(_matched(targets, list(layers), "lora.targets", "linear layer that learns"))
-    kept = _matched(also, [name for name, p in model.named_parameters() if p.requires_grad], "lora.also", "parameter")
+    chosen = sorted(matching(targets, list(layers), where="lora.targets", what="linear layer that learns"))
+    kept = matching(also, [name for name, p in model.named_parameters() if p.requires_grad], where="lora.also")
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in kept)
     # A layer that several parts of a model share stays shared.
@@ -68,14 +67,4 @@ def merged(weights: Mapping[str, Tensor], *, rank: int, alpha: float) -> dict[st
             product = weights[f"{layer}.{_B}"].double() @ thin.double()
             target = found[f"{layer}.weight"]
             found[f"{layer}.weight"] = (target.double() + alpha / rank * product).to(target.dtype)
-    return found
-
-
-def _matched(globs: Sequence[str], names: Sequence[str], where: str, what: str) -> set[str]:
-    found: set[str] = set()
-    for glob in globs:
-        hits = fnmatch.filter(names, glob)
-        if not hits:
-            raise UsageError(f"{where}: {glob!r} matches no {what}; there are {', '.join(names[:8])} ...")
-        found.update(hits)
     return found

@@ -1,18 +1,14 @@
-"""Parameters by glob: groups with their own learning rate and decay, and freezing. A glob that matches nothing is an
-error.
-"""
+"""Parameters by glob: groups with their own learning rate and decay, and freezing."""
 
 from __future__ import annotations
 
-import difflib
-import fnmatch
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from torch import nn
 
-from dlsvc.errors import UsageError
+from dlsvc.nn.names import matching
 
 NamedParameters = Sequence[tuple[str, nn.Parameter]]
 
@@ -40,19 +36,6 @@ class Group:
     l1: float
 
 
-def matching(globs: Iterable[str], names: Sequence[str], *, where: str) -> set[str]:
-    """The names that any glob matches. Raises UsageError naming a glob that matches none, and the names closest to
-    it.
-    """
-    found: set[str] = set()
-    for glob in globs:
-        hits = [name for name in names if fnmatch.fnmatchcase(name, glob)]
-        if not hits:
-            raise UsageError(f"{where}: {glob!r} matches no parameter; {_closest(glob, names)}")
-        found.update(hits)
-    return found
-
-
 def split(named: NamedParameters, groups: Sequence[GroupOptions], weight_decay: float, l1: float) -> list[Group]:
     """Trainable parameters into groups: a parameter belongs to the first group that matches it, the rest to a last
     one.
@@ -74,13 +57,3 @@ def freeze(model: nn.Module, globs: Sequence[str]) -> None:
     named = dict(model.named_parameters())
     for name in matching(globs, list(named), where="freeze"):
         named[name].requires_grad_(False)
-
-
-def _closest(glob: str, names: Sequence[str]) -> str:
-    """The names most like a glob's text; the first ones when none is."""
-    close = difflib.get_close_matches(glob.replace("*", ""), names, n=3, cutoff=0.4)
-    return (
-        f"close ones: {', '.join(close)}"
-        if close
-        else f"there are {', '.join(names[:6])}{' ...' if len(names) > 6 else ''}"
-    )
