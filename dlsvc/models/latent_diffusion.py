@@ -29,7 +29,7 @@ class AutoencoderArgs:
 
 @dataclass(frozen=True)
 class TextArgs:
-    """The text's encoder: that of CLIP ViT-L/14. `bos_id` and `eos_id` mark the ends of a text."""
+    """The text's encoder: that of CLIP ViT-L/14. Texts are marked by `bos_id` and `eos_id`, filled by `pad_id`."""
 
     vocab_size: int = 49408
     max_seq_len: int = 77
@@ -39,6 +39,7 @@ class TextArgs:
     mlp_ratio: float = 4.0
     bos_id: int = 1
     eos_id: int = 2
+    pad_id: int = 0
     quick_gelu: bool = True
 
 
@@ -63,7 +64,7 @@ class Denoiser(nn.Module):
         super().__init__()
         embed_dim = 4 * unet.widths[0]
         self.features = unet.widths[0]
-        fields = {name: value for name, value in vars(text).items() if name not in ("bos_id", "quick_gelu")}
+        fields = {name: value for name, value in vars(text).items() if name not in ("bos_id", "pad_id", "quick_gelu")}
         self.text = clip.TextEncoder(
             clip.TextArgs(**fields),
             activation="quick_gelu" if text.quick_gelu else "gelu",
@@ -126,8 +127,8 @@ class LatentDiffusion(nn.Module):
         text = TextArgs(**text) if isinstance(text, Mapping) else text
         unet = UNetArgs(**unet) if isinstance(unet, Mapping) else unet
         self.latent_scale = latent_scale
-        # The tokens of a text that says nothing.
-        self.no_text = (text.bos_id, text.eos_id, *[0] * (text.max_seq_len - 2))
+        # The tokens of a text that says nothing, and what fills up a text.
+        self.no_text, self.pad_id = (text.bos_id, text.eos_id, *[text.pad_id] * (text.max_seq_len - 2)), text.pad_id
         self.autoencoder = KLAutoencoder(image_size=image_size, in_channels=in_channels, **vars(parts))
         self.autoencoder.requires_grad_(False)
         self.denoiser = Denoiser(parts.latent_channels, text, unet)

@@ -77,6 +77,7 @@ class SRResNet(nn.Module):
         self.leave = nn.Conv2d(channels, in_channels, 9, padding=4)
         if from_bicubic:
             nn.init.zeros_(self.leave.weight)
+            nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
 
     def forward(self, image: Tensor) -> Tensor:
         x = self.activation(self.enter(image))  # (B, C, H, W) -> (B, F, H, W)

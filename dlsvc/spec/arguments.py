@@ -51,8 +51,14 @@ class Signature:
 
     def complete(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments with every default filled in."""
-        model = self.model()
-        return model.model_validate_json(encode(dict(given)), strict=True).model_dump(mode="json")
+        return self._read_in(given).model_dump(mode="json")
+
+    def typed(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments that are given, as what the constructor takes them for: where it says float, 1 is 1.0."""
+        return self._read_in(given).model_dump(mode="json", exclude_unset=True)
+
+    def _read_in(self, given: Mapping[str, Any]) -> BaseModel:
+        return self.model().model_validate_json(encode(dict(given)), strict=True)
 
     def _type(self, argument: Argument) -> Any:
         return self._read(ast.parse(argument.annotation, mode="eval").body)

@@ -223,7 +223,9 @@ def model_fits_the_data(spec: TrainSpec) -> Found:
 def counts_classes(task: registry.Entry, args: Mapping[str, Any]) -> bool:
     """Whether the model's `num_classes` is of the data's: it tells them apart, or is told which to make."""
     told = task.options.get("makes_samples") and args.get("num_classes")
-    return bool(told or {"label", "mask"} & set(task.options.get("reads", ())))
+    # What couples samples only compares their labels.
+    tells = not task.options.get("couples_samples") and {"label", "mask"} & set(task.options.get("reads", ()))
+    return bool(told or tells)
 
 
 def _num_classes(spec: TrainSpec, entry: CatalogEntry | None) -> tuple[int, str] | None:

@@ -34,9 +34,12 @@ def task_entry(spec: TrainSpec) -> Entry:
 def resolve(spec: TrainSpec) -> TrainSpec:
     """The spec with nothing left to decide. Doing it twice changes nothing."""
     micro_size = resolve_micro_size(spec.batch, spec.most_workers())
+    model, task = registered("model", spec.model.name), task_entry(spec)
+    task_args = signature(task).typed(spec.task.args)
     return spec.model_copy(
         update={
-            "task": spec.task.model_copy(update={"name": task_entry(spec).name}),
+            "model": spec.model.model_copy(update={"args": signature(model).typed(spec.model.args)}),
+            "task": spec.task.model_copy(update={"name": task.name, "args": task_args}),
             "batch": spec.batch.model_copy(update={"micro_size": micro_size}),
             "strategy": resolve_strategy(spec),
         }

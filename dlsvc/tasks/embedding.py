@@ -37,7 +37,7 @@ class Embedding(Task):
         self.metric, self.temperature, self.k = metric, temperature, k
 
     def features(self, modules: Modules, batch: Batch) -> dict[str, Tensor]:
-        return {"vectors": modules["model"](*model_inputs(batch)).float(), "label": batch["label"].float()}
+        return {"vectors": self.vectors(modules, batch), "label": batch["label"].float()}
 
     def coupled_losses(self, features: dict[str, Tensor]) -> tuple[Losses, Report]:
         label = features["label"].detach()
@@ -62,6 +62,11 @@ class Embedding(Task):
     def compute(self, metrics: Metrics) -> dict[str, float]:
         vectors, label = metrics.rows("vectors"), metrics.rows("label")[:, 0]
         return {"knn_accuracy": knn_accuracy(vectors, label.astype("int64"), self.k, self.metric)}
+
+    def vectors(self, modules: Modules, batch: Batch) -> Tensor:
+        """What is trained, also of a model that `encode`s to something else on its way there."""
+        found: Tensor = modules["model"](*model_inputs(batch))
+        return found.float()
 
     def predict(self, modules: Modules, batch: Batch) -> list[Prediction]:
         return [{"embedding": vector} for vector in self.vectors(modules, batch).cpu().numpy()]

@@ -50,7 +50,7 @@ class LatentDenoising(Denoising):
             solver=solver,
             sample_steps=sample_steps,
         )
-        self.scale, self.no_text = 1.0, torch.empty(0, dtype=torch.int64)
+        self.scale, self.no_text, self.pad_id = 1.0, torch.empty(0, dtype=torch.int64), 0
 
     @property
     def makes_classes(self) -> bool:
@@ -68,9 +68,9 @@ class LatentDenoising(Denoising):
 
     def modules(self, model: nn.Module) -> dict[str, nn.Module]:
         """Also notes what wrapped modules no longer show."""
-        assert isinstance(model.latent_scale, float)
-        self.scale, self.no_text = model.latent_scale, torch.tensor(model.no_text)
-        self.shape = model.autoencoder.latent_shape  # type: ignore[union-attr, assignment]
+        known: Any = model
+        self.scale, self.pad_id = float(known.latent_scale), int(known.pad_id)
+        self.no_text, self.shape = torch.tensor(known.no_text), known.autoencoder.latent_shape
         return {name: model.get_submodule(name) for name in ("autoencoder", "denoiser")}
 
     def trainable(self, phase: str) -> str:
@@ -81,7 +81,7 @@ class LatentDenoising(Denoising):
         length = int(text["max_seq_len"])
         tokens = torch.randint(4, int(text["vocab_size"]), (num_samples, length))
         tokens[:, 0], tokens[:, length // 2] = 1, int(text["eos_id"])
-        tokens[:, length // 2 + 1 :] = 0
+        tokens[:, length // 2 + 1 :] = int(text.get("pad_id", 0))
         image = torch.rand(num_samples, int(model_args["in_channels"]), size, size) * 2 - 1
         return {"image": image, "tokens": tokens, "attention_mask": tokens > 0, **dummy_samples(num_samples)}
 
@@ -116,7 +116,7 @@ class LatentDenoising(Denoising):
 
     def _padded(self, tokens: Tensor) -> Tensor:
         """As long as the text that says nothing: a model may read longer texts than the data has."""
-        return F.pad(tokens, (0, len(self.no_text) - tokens.shape[1]))
+        return F.pad(tokens, (0, len(self.no_text) - tokens.shape[1]), value=self.pad_id)
 
     def _images(self, modules: Modules, states: Tensor) -> Tensor:
         found: Tensor = modules["autoencoder"](None, states / self.scale)["reconstruction"].float()

@@ -32,8 +32,9 @@ class WordEmbedding(Task):
     probability 1 - sqrt(subsample / frequency), with 0 never.
 
     Words are numbered by frequency, as the word tokenizer does, and frequencies are taken from their ranks by Zipf's
-    law. Windows, what is passed over and negatives belong to the sample. The loss is the mean over an atom's pairs.
-    Metrics: pair_loss, and pair_accuracy, how often a neighbour is likelier than each negative that is another word.
+    law. Windows, what is passed over and negatives belong to the sample. The loss is the sum over pairs by the places
+    of the texts, so that a pair counts alike in whichever atom it is. Metrics: pair_loss, the mean over pairs, and
+    pair_accuracy, how often a neighbour is likelier than each negative that is another word.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class WordEmbedding(Task):
     def losses(self, modules: Modules, batch: Batch, phase: str) -> tuple[Losses, Report]:
         losses, right = self._pairs(modules, batch)
         count = max(1, len(losses))  # texts of one known word have no pairs
-        return {"pairs": losses.sum() / count}, {"pair_accuracy": right.float().sum() / count}
+        return {"pairs": losses.sum() / batch["tokens"].numel()}, {"pair_accuracy": right.float().sum() / count}
 
     def measure(self, modules: Modules, batch: Batch, metrics: Metrics) -> None:
         losses, right = self._pairs(modules, batch)

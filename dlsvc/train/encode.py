@@ -9,7 +9,7 @@ import json
 import os
 import uuid
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from dlsvc.data.table import Ids, chunks
 from dlsvc.data.tensors import to_tensors
 from dlsvc.errors import RunFailed
 from dlsvc.nn.device import open_device
+from dlsvc.spec.resolve import complete
 from dlsvc.store.bundle import build_model, build_task
 from dlsvc.store.checkpoint import weights_sha256
 from dlsvc.train.initialise import initialise
@@ -70,10 +71,17 @@ def _beginning(job: Job) -> nn.Module:
 
 
 def _key(job: Job, model: nn.Module) -> str:
-    """Names what comes out: the frozen weights, the data, and what images are made into."""
+    """Names what comes out: the frozen weights and what they are built into, the data, and what images become."""
     frozen = {name: value.detach() for name, value in model.named_parameters() if not value.requires_grad}
-    said = [weights_sha256(frozen), job.data_fingerprint, job.preprocess["image"], job.spec.model.name, _device(job)]
+    built = [job.spec.model.name, _frozen_arguments(complete(job.spec).model.args, model)]
+    said = [weights_sha256(frozen), built, job.data_fingerprint, job.preprocess["image"], _device(job)]
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _frozen_arguments(args: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
+    """A model's own arguments, and those of its parts that are frozen."""
+    parts = {name for name, part in model.named_children() if not any(p.requires_grad for p in part.parameters())}
+    return {name: value for name, value in args.items() if name in parts or not isinstance(value, Mapping)}
 
 
 def _device(job: Job) -> str:

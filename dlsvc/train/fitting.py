@@ -45,12 +45,13 @@ def _classes_fit(args: Mapping[str, Any], data: Preprocess) -> Found:
 
 
 def _tokens_fit(args: Mapping[str, Any], data: Preprocess, path: str) -> Found:
-    """A model may have room to spare for tokens, but must know the ones that begin and end a text."""
+    """A model may have room to spare for tokens, but must know the ones that begin, end and fill up a text."""
     if data.text is None or "vocab_size" not in args:
         return
     tokenizer = data.text.tokenizer
+    special = tokenizer.special
     if args["vocab_size"] < tokenizer.vocab_size:
         yield f"{path}.vocab_size", f"is {args['vocab_size']}, and the vocabulary has {tokenizer.vocab_size} tokens"
-    for name, number in {"bos_id": tokenizer.special.bos, "eos_id": tokenizer.special.eos}.items():
+    for name, number in {"bos_id": special.bos, "eos_id": special.eos, "pad_id": special.pad}.items():
         if args.get(name, number) != number:
             yield f"{path}.{name}", f"is {args[name]}, and of this vocabulary it is {number}"

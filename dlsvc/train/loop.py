@@ -84,10 +84,11 @@ class Loop:
         cancelled = False
         if _is_checked(step, start):
             check_ranks(self.engine, step)
-        if self.pace.is_due(step, self.pace.report) or self.pace.is_due(step, self.pace.save) or step == start + 1:
+        is_saved = self.pace.is_due(step, self.pace.save) or self.pace.is_due(step, self.pace.evaluate)
+        if is_saved or self.pace.is_due(step, self.pace.report) or step == start + 1:
             record, cancelled = self.meter.flush(step, cancelled=self.hooks.is_cancelled())
             self.hooks.record({**record, "epoch": step * self.plan.global_size / self.plan.num_samples})
-        if cancelled or self.pace.is_due(step, self.pace.save) or self.pace.is_due(step, self.pace.evaluate):
+        if cancelled or is_saved:
             self.hooks.save(step)
         if self.pace.evaluate is not None and self.pace.is_due(step, self.pace.evaluate):
             self.hooks.evaluate(step)

@@ -18,6 +18,10 @@ def promote(store: ModelStore, reference: str, metrics: Mapping[str, float], spe
     """Move the alias, or say why not, for the run's result. The version stays published either way."""
     if spec.alias is None:
         return {}
+    model, _, version = reference.partition("@")
+    if store.aliases(model).get(spec.alias) == int(version):
+        # Moved by an earlier life of the run, or by hand: it can't be better than itself.
+        return {"promoted": True, "not_promoted": []} if spec.promote_if else {}
     found = [_refusal(store, reference, name, asked, metrics) for name, asked in spec.promote_if.items()]
     reasons = [reason for reason in found if reason is not None]
     if not reasons:

@@ -109,6 +109,7 @@ class Session:
         self._announce(start, found)
         tracker = Tracker.open(self.job.run, is_chief=self.place.rank == 0)
         loop = Loop(parts.engine, parts.task, self.job.plan, self._pace(), self._hooks(parts, tracker))
+        self._catch_up(loop, start)
         loop.fit(feed_of(self.job, start, self.place.rank, self.place.world_size), start)
         tracker.close()
         return self._finish(parts)
@@ -185,6 +186,12 @@ class Session:
             record=lambda record: tracker.trained({**record, "lr": _rates(parts.engine)}),
             is_cancelled=lambda: self.place.rank == 0 and (self.job.run.path / "CANCEL").exists(),
         )
+
+    def _catch_up(self, loop: Loop, step: int) -> None:
+        """Measure what an earlier life saved to be measured, if it ended in between."""
+        seen = {line["step"] for line in self.job.run.lines("evaluations.jsonl")}
+        if step and loop.pace.is_due(step, loop.pace.evaluate) and step not in seen:
+            loop.hooks.evaluate(step)
 
     def _save(self, engine: Engine, step: int) -> None:
         spec = self.job.spec

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 
 import numpy as np
@@ -140,6 +141,20 @@ def test_metrics_merge_over_uneven_shards(name: str) -> None:
             subject.task.measure(subject.modules, {k: v[part] for k, v in subject.batch.items()}, shard)
             parts.merge(shard)
     assert subject.task.compute(parts) == pytest.approx(subject.task.compute(whole), rel=1e-5)
+
+
+@every_model
+def test_a_sample_counts_alike_in_an_atom_of_any_size(name: str) -> None:
+    subject = build(name)
+    if subject.task.couples_samples:
+        pytest.skip("its loss is of the whole global batch")
+    # Neither dropout nor statistics of a batch.
+    subject.model.eval()
+    atoms = [{name: value[at] for name, value in subject.batch.items()} for at in (slice(0, 2), slice(2, 8))]
+    for phase in subject.task.phases:
+        few, many = (float(dataclasses.replace(subject, batch=atom).losses(phase).detach()) for atom in atoms)
+        whole = float(subject.losses(phase).detach())
+        assert (2 * few + 6 * many) / 8 == pytest.approx(whole, rel=1e-4, abs=1e-6), phase
 
 
 @every_model

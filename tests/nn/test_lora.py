@@ -85,5 +85,7 @@ def test_what_the_model_holds_frozen_is_not_adapted() -> None:
 def test_globs_that_match_nothing_name_themselves() -> None:
     with pytest.raises(UsageError, match=r"lora.targets: 'blocks.9.\*' matches no linear layer"):
         _adapted(build("vit").model, ("blocks.9.*",))
-    with pytest.raises(UsageError, match=r"lora.also: 'haed.\*' matches no parameter; close ones: head.bias, head.weight"):
+    with pytest.raises(
+        UsageError, match=r"lora.also: 'haed.\*' matches no parameter; close ones: head.bias, head.weight"
+    ):
         _adapted(build("vit").model, ("blocks.*",), also=("haed.*",))

@@ -13,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dlsvc.errors import SpecError
+from dlsvc.registry import entries
 from dlsvc.spec.document import read, scalar
 from dlsvc.spec.jsonschema import json_schema
 from dlsvc.spec.load import complete, dump_yaml, identity, load, load_kind, parse, resolve, resolve_micro_size
+from dlsvc.spec.resolve import signature
 from dlsvc.spec.schema import BatchSpec, ServeSpec, TrainSpec, TuneSpec
 
 SPEC: dict[str, Any] = {
@@ -226,6 +228,15 @@ def test_strategy_follows_the_number_of_workers() -> None:
 def test_identity_ignores_what_does_not_decide_the_model(change: dict[str, Any]) -> None:
     batch = {"micro_size": 16}
     assert identity(resolve(train_spec(batch=batch, **change))) == identity(resolve(train_spec(batch=batch)))
+
+
+def test_a_whole_number_is_the_float_that_a_constructor_takes_it_for() -> None:
+    one, other = (resolve(train_spec(task={"args": {"label_smoothing": value}})) for value in (0, 0.0))
+    assert isinstance(one.task.args["label_smoothing"], float)
+    assert identity(one) == identity(other)
+    parts = {"name": "latent_diffusion", "args": {"latent_scale": 1, "unet": {"dropout": 0}}}
+    found = signature(entries("model")["latent_diffusion"]).typed(parts["args"])  # type: ignore[arg-type]
+    assert str(found) == "{'latent_scale': 1.0, 'unet': {'dropout': 0.0}}"
 
 
 @pytest.mark.parametrize(

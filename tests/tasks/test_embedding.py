@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from dlsvc.errors import UsageError
+from dlsvc.store.bundle import build_model
 from dlsvc.tasks.base import Metrics
 from dlsvc.tasks.embedding import Embedding
 
@@ -47,6 +48,18 @@ def test_sample_alone_in_its_class_counts_nothing() -> None:
     assert torch.equal(vectors.grad, torch.zeros_like(vectors))
 
 
+@torch.inference_mode()
+def test_what_is_trained_is_what_is_measured_and_given() -> None:
+    """Also of a model whose `encode` is of the layer before its last."""
+    model = build_model({"name": "mlp", "args": {"in_features": 4, "hidden_dims": [16], "num_classes": 3}})
+    task, batch = Embedding(), {"features": torch.randn(5, 4), "label": torch.arange(5), "id": torch.arange(5)}
+    modules = task.modules(model)
+    vectors = model(batch["features"])
+    assert torch.equal(task.features(modules, batch)["vectors"], vectors)
+    assert torch.equal(task.vectors(modules, batch), vectors)
+    assert [row["embedding"].shape for row in task.predict(modules, batch)] == [(3,)] * 5
+
+
 def test_knn_accuracy_over_uneven_shards() -> None:
     task, vectors = Embedding(k=1), torch.tensor([[0.0], [0.1], [5.0], [5.1], [0.06]])
     label = torch.tensor([0, 0, 1, 1, 1])
@@ -60,7 +73,7 @@ def test_knn_accuracy_over_uneven_shards() -> None:
 
 
 class _Itself(nn.Module):
-    def encode(self, features: torch.Tensor) -> torch.Tensor:
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
         return features
 
 

@@ -70,6 +70,15 @@ def test_texts_of_data_may_be_shorter_than_the_models() -> None:
     assert torch.equal(first, torch.cat([padded, padded.flip(0)]))
 
 
+def test_texts_are_filled_up_as_the_vocabulary_does() -> None:
+    found = subject()
+    found.model.pad_id, found.model.no_text = 7, (1, 2, *[7] * 6)  # type: ignore[assignment]
+    found.task.modules(found.model)
+    told = found.task._condition({**found.batch, "tokens": found.batch["tokens"][:, :5]}, 0.0)  # type: ignore[attr-defined]
+    assert (told[:, 5:] == 7).all()
+    assert (found.task._condition({"key": found.batch["key"]}, 0.0)[:, 2:] == 7).all()  # type: ignore[attr-defined]
+
+
 def test_a_negative_text_stands_where_the_empty_one_would() -> None:
     found = subject()
     asked = {name: found.batch[name] for name in ("tokens", "key")}

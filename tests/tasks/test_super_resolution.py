@@ -32,7 +32,6 @@ def test_small_images_hold_bytes() -> None:
 def test_a_model_that_adds_to_bicubic_begins_as_bicubic(scale: int) -> None:
     arguments = {"scale": scale, "channels": 4, "num_blocks": 1, "batch_norm": False, "from_bicubic": True}
     model = build_model({"name": "srresnet", "args": arguments}).eval()
-    torch.nn.init.zeros_(model.get_parameter("leave.bias"))
     task, image = SuperResolution(), torch.rand(3, 3, 32, 32) * 2 - 1
     metrics = Metrics()
     task.measure(task.modules(model), {"image": image}, metrics)

@@ -13,7 +13,9 @@ from dlsvc.errors import SpecError
 from dlsvc.spec.schema import TrainSpec
 from dlsvc.store.models import ModelStore
 from dlsvc.store.runs import RunStore
+from dlsvc.train.encode import _beginning, _key
 from dlsvc.train.launch import train
+from dlsvc.train.prepare import open_run, prepare_job
 from tests.train.test_quarantine import broken_folder
 from tests.train.tiny_systems import TINY
 from tests.train.trials import spec_of, train_in_group
@@ -63,6 +65,19 @@ def test_an_image_that_is_broken_is_quarantined_when_its_turn_comes(home: Path, 
     lines = RunStore(home).open("encoded-broken").lines("quarantine.jsonl")
     assert {Path(bad["uri"]).stem for bad in lines} == broken
     assert {bad["reason"] for bad in lines} == {"its image could not be decoded"}
+
+
+def test_what_is_kept_is_named_by_what_encodes(home: Path) -> None:
+    """The weights alone don't say how many groups a norm has; what is not frozen doesn't matter."""
+    args = TINY["latent_diffusion"]["model"]["args"]
+    other = {**args, "autoencoder": {**args["autoencoder"], "groups": 1}}
+    denoiser = {**args, "unet": {**args["unet"], "dropout": 0.5}}
+    keys = []
+    for number, changed in enumerate((args, other, denoiser)):
+        spec, run = open_run(spec_with({"encode_once": True}, model__args=changed), f"named-{number}", home)
+        job = prepare_job(spec, run, home)
+        keys.append(_key(job, _beginning(job)))
+    assert keys[0] == keys[2] != keys[1]
 
 
 def test_what_nothing_could_encode_or_must_see_again_is_refused() -> None:

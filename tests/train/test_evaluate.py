@@ -1,16 +1,37 @@
-"""Evaluation's sums, where there is nothing to add."""
+"""Evaluation's sums, where there is nothing to add; and evaluations on the way, through a run that is cut short."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
 from dlsvc.errors import DataError
+from dlsvc.store.runs import RunStore
 from dlsvc.tasks.base import Metrics
 from dlsvc.tasks.classification import Classification
 from dlsvc.train.evaluate import conclude
+from tests.train.trials import spec_of, train_in_group
 
 
 def test_a_split_of_which_nothing_can_be_decoded_is_told() -> None:
     for parts in ([], [(0, Metrics())]):
         with pytest.raises(DataError, match="no sample of the split .* could be decoded"):
             conclude(Classification(), parts)
+
+
+def test_a_run_cut_short_before_an_evaluation_has_the_records_of_one_left_alone(home: Path) -> None:
+    """What is saved to be evaluated is recorded first, and evaluated by the next life if this one ends in between."""
+    spec = spec_of("lenet5", budget__steps=12, evaluate__every_steps=4, report__every_steps=5)
+    train_in_group(spec, home, run_name="evaluated", world_size=1)
+    train_in_group(spec, home, run_name="evaluated-late", world_size=1, stop_after=2)
+    train_in_group(spec, home, run_name="evaluated-late", world_size=1)
+    one, other = (RunStore(home).open(name) for name in ("evaluated", "evaluated-late"))
+    assert other.restarts() == 1
+    assert one.lines("evaluations.jsonl") == other.lines("evaluations.jsonl")
+    told = [
+        [(line["first_step"], line["step"], line["loss"], line["fingerprint"]) for line in run.trajectory()]
+        for run in (one, other)
+    ]
+    spans = [[place for line in lines for place in range(line[0], line[1])] for lines in told]
+    assert spans == [list(range(12))] * 2

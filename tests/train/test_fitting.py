@@ -126,6 +126,8 @@ def test_texts_end_as_the_model_expects(home: Path) -> None:
     data = {"text": {**_MINILM, "prompt": "a {label}"}}
     with pytest.raises(UsageError, match=r"model\.args\.text\.bos_id: is 1, and of this vocabulary it is 101"):
         prepared(of("latent_diffusion", "text", data, vocab_size=30522, eos_id=102), home)
+    with pytest.raises(UsageError, match=r"model\.args\.text\.pad_id: is 5, and of this vocabulary it is 0"):
+        prepared(of("latent_diffusion", "text", data, vocab_size=30522, bos_id=101, eos_id=102, pad_id=5), home)
 
 
 def test_negatives_need_another_sample(home: Path) -> None:
