@@ -85,11 +85,16 @@ class Conversation(LanguageModeling):
         return [{"written": row} for row in written.cpu().numpy()]
 
     def samples(self, modules: Modules, batch: Batch) -> list[dict[str, str | np.ndarray]]:
-        """What it answers to the first question of each."""
-        tokens, answer = batch["tokens"].clone(), batch["answer_mask"].int().argmax(1, keepdim=True)
-        end = batch["tokens"].gather(1, batch["attention_mask"].sum(1, keepdim=True) - 1)
-        asked = tokens.scatter(1, answer, end)
-        keep = torch.arange(tokens.shape[1], device=tokens.device) <= answer
+        """What it answers to the first question of each, where that comes with an image."""
+        places = torch.arange(batch["tokens"].shape[1], device=batch["tokens"].device)
+        keep = places <= batch["answer_mask"].int().argmax(1, keepdim=True)
+        shown = ((batch["tokens"] < 0) & keep).any(1)
+        batch, keep = {name: value[shown] for name, value in batch.items()}, keep[shown]
+        if not len(keep):
+            return []
+        tokens = batch["tokens"]
+        end = tokens.gather(1, batch["attention_mask"].sum(1, keepdim=True) - 1)
+        asked = tokens.scatter(1, keep.sum(1, keepdim=True) - 1, end)
         written = self.predict(modules, {**batch, "tokens": asked, "attention_mask": keep})
         answers = zip(tokens, batch["answer_mask"], strict=True)
         wanted = [self.read_tokens(row[is_answer].tolist()) for row, is_answer in answers]

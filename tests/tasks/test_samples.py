@@ -42,6 +42,25 @@ def test_a_question_stands_beside_its_answer() -> None:
         assert str(row["answer"]).split() == [str(number) for number in tokens[answer].tolist()]
 
 
+def test_a_first_question_without_an_image_is_not_shown() -> None:
+    """The image comes in the second turn of the second conversation: the model couldn't read its first alone."""
+    subject = build("llava", num_samples=3)
+    subject.model.eval()
+    batch = dict(subject.batch)
+    batch["tokens"] = batch["tokens"].clone()
+    batch["tokens"][1] = torch.tensor([1, 5, 6, 2, 7, -1, -1, -1, -1, 8, 9, 2])
+    batch["attention_mask"] = batch["attention_mask"].index_fill(0, torch.tensor([1]), True)
+    batch["answer_mask"] = batch["answer_mask"].index_copy(
+        0, torch.tensor([1]), torch.isin(torch.arange(12), torch.tensor([2, 3, 10, 11]))[None]
+    )
+    others = {name: value[[0, 2]] for name, value in batch.items()}
+    with torch.inference_mode():
+        rows, alone = (subject.task.samples(subject.modules, some) for some in (batch, others))
+        assert subject.task.samples(subject.modules, {name: value[1:2] for name, value in batch.items()}) == []
+    assert [row["asked"] for row in rows] == [row["asked"] for row in alone]
+    assert [row["said"] for row in rows] == [row["said"] for row in alone]
+
+
 def test_texts_are_gone_on_from_their_beginnings() -> None:
     subject = build("gpt2", num_samples=2)
     subject.model.eval()
