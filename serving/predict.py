@@ -105,8 +105,7 @@ def _request(
     task: str, inputs: Mapping[str, Any], labels: Sequence[str] | None, parameters: Mapping[str, Any]
 ) -> huggingface.Request:
     given = {name: value for name, value in inputs.items() if value is not None}
-    if isinstance(given.get("image"), list) and task != "conversation":
-        raise UsageError(f"a {task} model reads one image, not {len(given['image'])}")
+    _check(task, given, labels)
     together = _together(task, given, parameters)
     if together is not None:
         return together
@@ -115,8 +114,6 @@ def _request(
     if len(given) != 1:
         found = " and ".join(given) or "none"
         raise UsageError(f"give one of an image, a sound, a film, a series, a text, features or a seed, not {found}")
-    if labels is not None and "image" not in given:
-        raise UsageError("labels are for an image")
     (name, value) = next(iter(given.items()))
     if name in ("image", "audio", "video"):
         return _media_request(task, name, Path(value), labels, parameters)
@@ -127,6 +124,19 @@ def _request(
     if name == "series":
         return huggingface.request(task, _series(Path(value)), parameters)
     return huggingface.request(task, value if isinstance(value, str) else list(value), parameters)
+
+
+def _check(task: str, given: Mapping[str, Any], labels: Sequence[str] | None) -> None:
+    """Raises UsageError for what could only be ignored."""
+    if isinstance(given.get("image"), list):
+        if task != "conversation":
+            raise UsageError(f"a {task} model reads one image, not {len(given['image'])}")
+        if "text" not in given:
+            raise UsageError("several images belong to a conversation: give what is asked about them with --text")
+    if labels is not None and given.keys() != {"image"}:
+        raise UsageError(f"labels are for an image by itself, not for {' and '.join(given) or 'nothing'}")
+    if labels is not None and task != "contrastive":
+        raise UsageError(f"a {task} model takes no labels: a contrastive one chooses from them")
 
 
 def _together(task: str, given: Mapping[str, Any], parameters: Mapping[str, Any]) -> huggingface.Request | None:
@@ -167,11 +177,16 @@ def _media_request(
     task: str, kind: str, path: Path, labels: Sequence[str] | None, parameters: Mapping[str, Any]
 ) -> huggingface.Request:
     body = _contents(path)
+    alone = huggingface.media(task, body, kind)
     if labels is not None:
         parameters = {**parameters, "candidate_labels": list(labels)}
     if not parameters:
-        return huggingface.media(task, body, kind)
-    return huggingface.request(task, huggingface.as_text(body), parameters)
+        return alone
+    if task == "contrastive" and "candidate_labels" not in parameters:
+        found = ", ".join(parameters)
+        raise UsageError(f"an image whose vector is wanted comes without parameters, not with {found}; leave them out")
+    text = huggingface.as_text(body)
+    return huggingface.request(task, {"image": text} if task == "bootstrapped" else text, parameters)
 
 
 def _series(path: Path) -> Any:

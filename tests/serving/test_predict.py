@@ -24,7 +24,14 @@ from tests.serving.conftest import publish
         ("iris", {"features": [1, 2, 3, 4], "seed": 1}, "features and seed"),
         ("iris", {"text": "a"}, "reads no text"),
         ("vae", {"features": [1]}, "reads no features"),
-        ("clip", {"text": "a", "labels": ["a", "b"]}, "labels are for an image"),
+        ("clip", {"text": "a", "labels": ["a", "b"]}, "labels are for an image by itself, not for text"),
+        ("captions", {"image": __file__, "text": "a", "labels": ["a", "b"]}, "by itself, not for image and text"),
+        ("chat", {"image": __file__, "text": "a", "labels": ["a", "b"]}, "by itself, not for image and text"),
+        ("prompted", {"image": __file__, "labels": ["a", "b"]}, "a latent-denoising model takes no labels"),
+        ("chat", {"image": [__file__, __file__]}, "several images belong to a conversation: give .* with --text"),
+        ("clip", {"image": __file__, "parameters": {"normalize": True}}, "without parameters, not with normalize"),
+        ("captions", {"image": __file__, "parameters": {"top_k": 1}}, "takes no parameter 'top_k'"),
+        ("gan", {"image": __file__, "parameters": {"seed": 1}}, "reads no images"),
         ("gan", {"image": __file__}, "reads no images"),
         ("vae", {"image": __file__, "seed": 1}, "give one of"),
         ("prompted", {"audio": __file__}, "reads no sounds"),
@@ -100,6 +107,17 @@ def test_a_question_about_two_pictures(published: Path, tmp_path: Path) -> None:
     assert [len(found["answer"]) for found in (asked, one)] == [1, 1]
     with pytest.raises(UsageError, match="a segmentation model reads one image, not 2"):
         predict_command("test-nuclei", home=published, image=list(files))
+
+
+def test_a_caption_is_searched_for_as_asked(published: Path, tmp_path: Path) -> None:
+    """The image is what is written of, with parameters as without."""
+    (tmp_path / "cat.png").write_bytes(picture(0, 3))
+    usual, same = (
+        predict_command("test-captions", home=published, image=tmp_path / "cat.png", parameters=parameters)["answer"]
+        for parameters in ({}, {"num_beams": 3})
+    )
+    assert usual == same
+    assert [set(row) for row in usual] == [{"generated_text"}]
 
 
 def test_a_picture_is_segmented(published: Path, tmp_path: Path) -> None:
