@@ -80,6 +80,8 @@ def read_question(inputs: Any, parameters: Mapping[str, Any]) -> Read:
         # There it says how many answers are wanted; among other parameters it is the sampler's.
         if parameters.get("top_k", 1) != 1:
             raise UsageError('a question gets one answer: "top_k" can only be 1 beside "question"')
+    elif "image" in parameters:
+        raise UsageError('"image" belongs into "inputs", beside its "question" or "conversation"')
     if not isinstance(given, dict) or given.keys() - {"image"} not in ({"question"}, {"conversation"}):
         raise UsageError(
             '"inputs" must be a question, or an object with "question" or "conversation", and perhaps "image", one or '
@@ -206,8 +208,11 @@ def read_bootstrapped(inputs: Any, parameters: Mapping[str, Any]) -> Read:
     if isinstance(inputs, dict):
         if not inputs or inputs.keys() - {"image", "text"} or "image" not in inputs:
             raise UsageError('"inputs" must be a text, a list of texts, or an object with "image" and perhaps "text"')
-        text = {"text": read_text(inputs["text"], '"text"')} if "text" in inputs else found
-        return [{**read_image(inputs["image"]), **text}], True
+        if "text" not in inputs:
+            return [{**read_image(inputs["image"]), **found}], True
+        _refuse_beam(found, "an image with a text is told to match or not")
+        return [{**read_image(inputs["image"]), "text": read_text(inputs["text"], '"text"')}], True
+    _refuse_beam(found, "of texts vectors are made")
     several = inputs if isinstance(inputs, list) else [inputs]
     return [{"text": read_text(text, f"input {place}")} for place, text in enumerate(several)], inputs is not several
 
@@ -227,11 +232,19 @@ def read_beam(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def _refuse_beam(found: Mapping[str, Any], why: str) -> None:
+    """Raises UsageError where a search is asked for and nothing is written."""
+    if found:
+        raise UsageError(f'"{next(iter(found))}" is for writing of {{"image": ...}} alone: {why}; leave it out')
+
+
 def read_contrastive(inputs: Any, parameters: Mapping[str, Any]) -> Read:
     """Texts to embed, or an image with labels to choose from."""
     cut = read_truncate(parameters)
     if "candidate_labels" in parameters:
         return [read_image(inputs), *({"text": text, **cut} for text in label_texts(parameters))], True
+    if "hypothesis_template" in parameters:
+        raise UsageError('"hypothesis_template" is what labels are put into; give "candidate_labels" too')
     if isinstance(inputs, str):
         return [{"text": read_text(inputs, '"inputs"'), **cut}], True
     if not isinstance(inputs, list):
