@@ -25,13 +25,14 @@ Input = Mapping[str, Any]
 @dataclass(frozen=True)
 class Piece:
     """A token as it is written: the text that it completes, whether it only ends the text, and of the last one all
-    that was written.
+    that was written. `separator` joins that to what it goes on from.
     """
 
     token: int
     text: str
     is_end: bool = False
     whole: str | None = None
+    separator: str = ""
 
 
 # What servers compute at once.
@@ -116,7 +117,8 @@ class Predictor:
             last = bool(is_last[0])
             # Half of a character waits for its other half.
             whole = text if last or not text.endswith(_UNFINISHED) else shown
-            yield Piece(written[-1], whole[len(shown) :], written[-1] == tokenizer.special.eos, text if last else None)
+            is_end = written[-1] == tokenizer.special.eos
+            yield Piece(written[-1], whole[len(shown) :], is_end, text if last else None, tokenizer.separator)
             if last:
                 return
             shown = whole
@@ -160,6 +162,7 @@ class Predictor:
         tokenizer, found = self.preprocess.text.tokenizer, dict(prediction)
         if "written" in prediction:
             found["text"] = tokenizer.decode(prediction["written"].tolist())
+            found["separator"] = tokenizer.separator
         if "guesses" in prediction:
             found["guess_texts"] = [tokenizer.token(number) for number in prediction["guesses"].tolist()]
             found["mask"] = tokenizer.token(tokenizer.special.mask)

@@ -12,6 +12,7 @@ from dlsvc.errors import DataError, UsageError
 from dlsvc.predictor import Predictor
 from dlsvc.spec.document import scalar
 from dlsvc.store.models import ModelStore
+from dlsvc.tasks.base import Prediction
 from serving.dialects import huggingface
 from serving.predictor import served
 
@@ -89,11 +90,11 @@ def answer(predictor: Predictor, asked: huggingface.Request) -> huggingface.Answ
 def _told(predictor: Predictor, asked: huggingface.Request, tell: Callable[[str], None]) -> huggingface.Answer:
     """The answer to a request, once each piece of it was told."""
     (row,) = predictor.prepare(asked.inputs)
-    whole = None
+    written: Prediction = {}
     for piece in predictor.stream(row):
         tell(piece.text)
-        whole = piece.whole
-    return huggingface.answer(route(predictor), asked, [{"text": whole}], predictor.bundle.classes)
+        written = {"text": piece.whole, "separator": piece.separator}
+    return huggingface.answer(route(predictor), asked, [written], predictor.bundle.classes)
 
 
 def route(predictor: Predictor) -> str:

@@ -52,6 +52,11 @@ class SubwordTokenizer:
         filled = {role: end if value is None else value for role, value in ids.items() if role != "mask"}
         return Special(**filled, mask=filled["unk"] if ids["mask"] is None else ids["mask"])
 
+    @functools.cached_property
+    def separator(self) -> str:
+        """Pieces of words know nothing of the space before them."""
+        return " " if isinstance(self._library.model, imported().models.WordPiece) else ""
+
     @property
     def vocab_size(self) -> int:
         return int(self._library.get_vocab_size())

@@ -28,6 +28,10 @@ class Tokenizer(Protocol):
     @property
     def special(self) -> Special: ...
 
+    @property
+    def separator(self) -> str:
+        """What joins two decoded texts: nothing, where tokens hold the spaces."""
+
     def encode(self, text: str) -> list[int]:
         """The ids of a text, without bos and eos."""
 
@@ -102,6 +106,7 @@ class ByteTokenizer:
     """The bytes of a text in UTF-8, after the four special ids; nothing is unknown."""
 
     name: ClassVar[str] = "byte"
+    separator: ClassVar[str] = ""
     special: ClassVar[Special] = Special()
 
     @property

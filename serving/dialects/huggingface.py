@@ -109,8 +109,9 @@ class Answer:
 
 def event(asked: Request, piece: Piece) -> bytes:
     """A token as a server-sent event, as text-generation-inference has them; the last one brings the whole text."""
-    before = asked.inputs[0]["text"] if asked.parameters.get("return_full_text", False) else ""
-    whole = None if piece.whole is None else before + piece.whole
+    whole = piece.whole
+    if whole is not None and asked.parameters.get("return_full_text", False):
+        whole = _gone_on(asked.inputs[0]["text"], whole, piece.separator)
     # Nobody asked for probabilities, and the field must be there.
     token = {"id": piece.token, "text": piece.text, "logprob": None, "special": piece.is_end}
     return _event({"token": token, "generated_text": whole, "details": None})
@@ -119,6 +120,12 @@ def event(asked: Request, piece: Piece) -> bytes:
 def broken_off(error: Exception) -> bytes:
     """That a stream ends without its end, and why."""
     return _event({"error": str(error), "error_type": "generation"})
+
+
+def _gone_on(text: str, written: str, separator: str) -> str:
+    """A text and what was written after it, apart as the model's tokens are."""
+    is_apart = not text or not written or text[-1].isspace()
+    return text + ("" if is_apart else separator) + written
 
 
 def _event(content: Any) -> bytes:
@@ -241,10 +248,10 @@ def _write_answer(asked: Request, predictions: Sequence[Prediction], classes: Se
 
 def _write_continuation(asked: Request, predictions: Sequence[Prediction], classes: Sequence[str]) -> Answer:
     """The text after each, or with `return_full_text` what it goes on from before it."""
-    whole = asked.parameters.get("return_full_text", False)
     texts = [row["text"] for row in predictions]
-    if whole:
-        texts = [item["text"] + text for item, text in zip(asked.inputs, texts, strict=True)]
+    if asked.parameters.get("return_full_text", False):
+        rows = zip(asked.inputs, predictions, strict=True)
+        texts = [_gone_on(item["text"], row["text"], row["separator"]) for item, row in rows]
     return Answer([{"generated_text": text} for text in texts])
 
 

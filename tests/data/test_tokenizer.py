@@ -83,6 +83,22 @@ def test_json_round_trip(name: str) -> None:
     assert kept.encode("the cat sat") == tokenizer.encode("the cat sat")
 
 
+@pytest.mark.parametrize(
+    ("name", "first", "second"),
+    [
+        ("word", "the cat", "sat"),
+        ("wordpiece", "the cat", "sat"),
+        ("character", "the CAT", " sat"),
+        ("byte", "the CAT", " sat"),
+        ("bpe", "the CAT", " sat"),
+    ],
+)
+def test_decoded_texts_are_joined_as_one_text_is_decoded(name: str, first: str, second: str) -> None:
+    tokenizer = tokenizer_from_json(build_tokenizer(name, TEXTS, 300).to_json())
+    ids, more = tokenizer.encode(first), tokenizer.encode(second)
+    assert tokenizer.decode(ids) + tokenizer.separator + tokenizer.decode(more) == tokenizer.decode([*ids, *more])
+
+
 def test_unknown_tokenizer() -> None:
     with pytest.raises(UsageError, match="did you mean 'word'"):
         build_tokenizer("words", [], 9)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from dlsvc.data.codecs import decode_image
 from dlsvc.errors import DataError, UsageError
+from dlsvc.predictor import Piece
 from serving.dialects import huggingface
 from tests.serving.client import as_json, as_text
 
@@ -161,6 +162,26 @@ def test_scores_come_best_first_and_ties_in_the_order_of_classes() -> None:
         {"label": "a", "score": 0.25},
         {"label": "b", "score": 0.25},
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "written", "separator", "whole"),
+    [
+        ("a red", "heart", " ", "a red heart"),
+        ("a red ", "heart", " ", "a red heart"),
+        ("a red", "", " ", "a red"),
+        ("", "heart", " ", "heart"),
+        ("a red", "der heart", "", "a redder heart"),
+    ],
+)
+def test_a_text_and_what_is_written_after_it_are_joined_as_tokens_are(
+    text: str, written: str, separator: str, whole: str
+) -> None:
+    asked = huggingface.parse("language-modeling", as_json(text, return_full_text=True))
+    rows = [{"text": written, "separator": separator}]
+    assert huggingface.answer("language-modeling", asked, rows, []).content == [{"generated_text": whole}]
+    event = huggingface.event(asked, Piece(2, "", is_end=True, whole=written, separator=separator))
+    assert json.loads(event.removeprefix(b"data:"))["generated_text"] == whole
 
 
 def test_several_rows_get_a_list_each() -> None:

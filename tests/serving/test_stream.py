@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 from ray.exceptions import ActorUnavailableError
 
+from dlsvc.data.text_input import TextInput
+from dlsvc.data.tokenizer import build_tokenizer
 from dlsvc.predictor import Piece, Predictor
 from serving.app import _events
 from serving.dialects import huggingface
@@ -39,6 +42,22 @@ def test_the_command_says_each_piece(published: Path, predictors: dict[str, Pred
     assert len(told) > 1
     assert found == predict_command("test-novel", **asked, parameters=how)
     assert "".join(told) == found["answer"][0]["generated_text"]
+
+
+def test_words_are_apart_from_those_before_them(
+    published: Path, predictors: dict[str, Predictor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when they come one by one; byte pairs hold their spaces."""
+    asked: dict[str, Any] = {"home": published, "text": "She was"}
+    both = predict_command("test-novel", **asked, parameters={"return_full_text": True})["answer"]
+    (alone,) = predict_command("test-novel", **asked)["answer"]
+    assert both == [{"generated_text": "She was" + alone["generated_text"]}]
+    predictor = predictors["novel"]
+    words = TextInput(build_tokenizer("word", ["she was here"], 300), 24)
+    monkeypatch.setattr(predictor, "preprocess", dataclasses.replace(predictor.preprocess, text=words))
+    (row,) = predictor.prepare([{"text": "She was"}])
+    assert {piece.separator for piece in predictor.stream(row)} == {" "}
+    assert predictor.predict([{"text": "She was"}])[0]["separator"] == " "
 
 
 def test_a_character_of_several_tokens_comes_whole(predictors: dict[str, Predictor]) -> None:
