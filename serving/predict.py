@@ -16,11 +16,15 @@ from dlsvc.tasks.base import Prediction
 from serving.dialects import huggingface
 from serving.predictor import served
 
+# The routes that make a vector of a text and read nothing else.
+_ENCODERS = ("masked-language-modeling", "word-embedding", "co-occurrence", "text-embedding")
+# The routes that answer a text with a text.
+_WRITERS = ("language-modeling", "translation")
 # Which routes take an input that isn't a file.
 _READERS = {
     "features": ("classification", "embedding"),
-    "series": ("series-classification",),
-    "text": ("contrastive", "bootstrapped", "text-classification", *huggingface.ENCODERS, *huggingface.WRITERS),
+    "series": ("series-classification", "series-embedding"),
+    "text": ("contrastive", "bootstrapped", "text-classification", *_ENCODERS, *_WRITERS),
 }
 
 

@@ -13,7 +13,9 @@ into JSON or a PNG. Nothing here knows HTTP, so that `dlsvc predict` gives the s
     word-embedding       texts (also for co-occurrence)   truncate                              embeddings
     contrastive          an image                         candidate_labels, hypothesis_template [{label, score}]
                          texts, or an image as raw bytes                                        embeddings
-    embedding            an image, or rows of features                                          embeddings
+    embedding            an image, or rows of features    normalize                             embeddings
+    text-embedding       texts; likewise audio-, video-   normalize, truncate                   embeddings
+                         and series-embedding
     reconstruction       an image; or none                none; or seed                         PNG
     adversarial          none                             seed                                  PNG
     super-resolution     an image (also for adversarial-super-resolution)                       PNG
@@ -52,7 +54,8 @@ from dlsvc.predictor import Input, Piece
 from dlsvc.tasks.base import Prediction
 from serving.dialects.reading import (
     DEFAULT_TOP_K,
-    Read,
+    Reader,
+    embedded,
     label_templates,
     read_bootstrapped,
     read_captioning,
@@ -60,7 +63,6 @@ from serving.dialects.reading import (
     read_classification,
     read_continuation,
     read_contrastive,
-    read_embedded,
     read_films,
     read_prompt,
     read_question,
@@ -73,16 +75,11 @@ from serving.dialects.reading import (
     read_texts,
     read_threshold,
     read_translation,
-    read_words,
 )
 from serving.dialects.values import read_integer
 
 MAX_INPUTS = 1000
 EXAMPLE = 'an image\'s bytes, or a JSON object with "inputs"'
-# The tasks that answer a text with a text.
-WRITERS = ("language-modeling", "translation")
-# The tasks that make a vector of a text and read nothing else.
-ENCODERS = ("masked-language-modeling", "word-embedding", "co-occurrence")
 
 
 @dataclass(frozen=True)
@@ -139,9 +136,8 @@ def encode(content: Any) -> bytes:
 
 def route(task: str, reads: Sequence[str]) -> str:
     """What a model answers to here, from its task and what it reads, the first of which counts."""
-    if task != "classification" or not reads or reads[0] not in ("audio", "text", "video", "series"):
-        return task
-    return f"{reads[0]}-{task}"
+    has_kinds = task in ("classification", "embedding") and reads
+    return f"{reads[0]}-{task}" if has_kinds and reads[0] in ("audio", "text", "video", "series") else task
 
 
 def parse(task: str, body: bytes, content_type: str = "") -> Request:
@@ -328,7 +324,7 @@ def _finite(values: Any) -> np.ndarray:
 class _Dialect:
     """A task in this dialect."""
 
-    read: Callable[[Any, Mapping[str, Any]], Read]
+    read: Reader
     write: Callable[[Request, Sequence[Prediction], Sequence[str]], Answer]
     parameters: tuple[str, ...]
     # What a body that isn't JSON is.
@@ -355,16 +351,15 @@ _MAKING = ("seed", "num_inference_steps", "guidance_scale")
 _GENERATION = _Dialect(
     read_seed, _write_image, ("seed", "prompt"), None, 'JSON, such as {"inputs": "", "parameters": {"seed": 0}}'
 )
-_WORDS = _Dialect(read_words, _write_embedding, ("truncate", "normalize"), None, _JSON_TEXT)
+_SERIES = 'JSON, such as {"inputs": [[0.1, 0.2], [0.3, 0.4]]}'
+_WORDS = _Dialect(embedded(read_sentences), _write_embedding, ("truncate", "normalize"), None, _JSON_TEXT)
 
 _DIALECTS: Mapping[str, _Dialect] = {
     "classification": _Dialect(read_classification, _write_classification, ("top_k",)),
     "audio-classification": _Dialect(read_sounds, _write_classification, ("top_k",), "audio", "a sound's bytes"),
     "text-classification": _Dialect(read_texts, _write_classification, ("top_k", "truncate"), None, _JSON_TEXT),
     "video-classification": _Dialect(read_films, _write_classification, ("top_k",), "video", "a film's bytes"),
-    "series-classification": _Dialect(
-        read_series, _write_classification, ("top_k",), None, 'JSON, such as {"inputs": [[0.1, 0.2], [0.3, 0.4]]}'
-    ),
+    "series-classification": _Dialect(read_series, _write_classification, ("top_k",), None, _SERIES),
     "language-modeling": _Dialect(read_continuation, _write_continuation, _CONTINUING, None, _JSON_TEXT),
     "conversation": _Dialect(read_question, _write_answer, _ASKING, None, _QUESTION),
     "bootstrapped": _Dialect(read_bootstrapped, _write_bootstrapped, ("num_beams", "length_penalty")),
@@ -375,7 +370,11 @@ _DIALECTS: Mapping[str, _Dialect] = {
     "translation": _Dialect(
         read_translation, _write_translation, ("num_beams", "length_penalty", "src_lang", "tgt_lang"), None, _JSON_TEXT
     ),
-    "embedding": _Dialect(read_embedded, _write_embedding, ("normalize",)),
+    "embedding": _Dialect(embedded(read_classification), _write_embedding, ("normalize",)),
+    "audio-embedding": _Dialect(embedded(read_sounds), _write_embedding, ("normalize",), "audio", "a sound's bytes"),
+    "text-embedding": _WORDS,
+    "video-embedding": _Dialect(embedded(read_films), _write_embedding, ("normalize",), "video", "a film's bytes"),
+    "series-embedding": _Dialect(embedded(read_series), _write_embedding, ("normalize",), None, _SERIES),
     "reconstruction": _Dialect(read_reconstruction, _write_image, ("seed", "prompt")),
     "autoencoding": _Dialect(read_reconstruction, _write_image, ("prompt",)),
     "adversarial": _GENERATION,

@@ -5,7 +5,7 @@ Each gives the inputs, and whether the answer is that of one rather than a list.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from dlsvc.errors import UsageError
@@ -16,6 +16,7 @@ DEFAULT_TOP_K = 5
 DEFAULT_TEMPLATE = "This is a photo of {}."
 
 Read = tuple[list[Input], bool]
+Reader = Callable[[Any, Mapping[str, Any]], Read]
 
 
 def read_image(value: Any) -> Input:
@@ -131,16 +132,14 @@ def read_sentences(inputs: Any, parameters: Mapping[str, Any]) -> Read:
     return found, not isinstance(inputs, list)
 
 
-def read_words(inputs: Any, parameters: Mapping[str, Any]) -> Read:
-    """A text or several, of which vectors are wanted, perhaps of length one."""
-    read_flag(parameters, "normalize")
-    return read_sentences(inputs, parameters)
+def embedded(read: Reader) -> Reader:
+    """Reads the same, of which vectors are wanted, perhaps of length one."""
 
+    def found(inputs: Any, parameters: Mapping[str, Any]) -> Read:
+        read_flag(parameters, "normalize")
+        return read(inputs, parameters)
 
-def read_embedded(inputs: Any, parameters: Mapping[str, Any]) -> Read:
-    """What a classifier reads, of which a vector is wanted, perhaps of length one."""
-    read_flag(parameters, "normalize")
-    return read_classification(inputs, parameters)
+    return found
 
 
 def read_texts(inputs: Any, parameters: Mapping[str, Any]) -> Read:

@@ -198,6 +198,14 @@ _SPECS: dict[str, dict[str, Any]] = {
         "data": {"source": "wordnet", "limit": 400, "text": {"tokenizer": "word"}},
     },
 }
+# Those that only `dlsvc predict` is asked: every one that is served takes a process.
+_UNSERVED: dict[str, dict[str, Any]] = {
+    "senses": {
+        "model": {"name": "text_classifier", "args": {"d_model": 16, "num_layers": 1, "num_classes": 4}},
+        "task": {"name": "embedding"},
+        "data": {"source": "wordnet", "limit": 400, "text": {"tokenizer": "word"}},
+    },
+}
 MODELS = ("lenet5", "vae", "gan", "clip", "minilm", "heard", *_SPECS)
 
 
@@ -262,7 +270,7 @@ def publish(name: str, home: Path) -> str:
 def _spec(name: str) -> TrainSpec:
     if name in SYSTEMS or name in TINY:
         return complete(spec_of(name))
-    found = parse({"kind": "train", "name": name, "budget": {"steps": 1}, **_SPECS[name]})
+    found = parse({"kind": "train", "name": name, "budget": {"steps": 1}, **{**_SPECS, **_UNSERVED}[name]})
     assert isinstance(found, TrainSpec)
     return complete(found)
 

@@ -120,6 +120,9 @@ def test_the_route_follows_what_a_model_reads() -> None:
     assert huggingface.route("classification", ("text",)) == "text-classification"
     assert huggingface.route("classification", ("image", "text")) == "classification"
     assert huggingface.route("contrastive", ("text",)) == "contrastive"
+    for kind in ("audio", "text", "video", "series"):
+        assert huggingface.route("embedding", (kind,)) == f"{kind}-embedding"
+    assert huggingface.route("embedding", ("features",)) == "embedding"
 
 
 def test_sounds_and_texts_have_routes_of_their_own() -> None:
@@ -132,6 +135,15 @@ def test_sounds_and_texts_have_routes_of_their_own() -> None:
         huggingface.parse("text-classification", b"RIFF")
     with pytest.raises(UsageError, match="not a sound in base64"):
         huggingface.parse("audio-classification", as_json("??"))
+
+
+@pytest.mark.parametrize("kind", ["audio", "video"])
+def test_vectors_of_files_and_of_series_are_asked_for_as_their_classes_are(kind: str) -> None:
+    raw, coded = (huggingface.parse(f"{kind}-embedding", body) for body in (b"x", as_json(as_text(b"x"))))
+    assert raw.inputs == coded.inputs == [{kind: b"x"}]
+    assert huggingface.parse("series-embedding", as_json([[1, 2]])).inputs == [{"series": [[1, 2]]}]
+    with pytest.raises(UsageError, match='"normalize" must be true or false'):
+        huggingface.parse(f"{kind}-embedding", as_json("", normalize="no"))
 
 
 def test_one_text_is_answered_by_a_list_of_one_as_the_client_expects() -> None:

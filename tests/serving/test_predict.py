@@ -83,6 +83,18 @@ def test_a_word_has_a_vector(model: str, known: str, published: Path) -> None:
     np.testing.assert_allclose(cut["answer"], one, rtol=1e-5)
 
 
+def test_a_text_has_a_vector_where_distances_were_learned(home: Path) -> None:
+    reference = publish("senses", home)
+    one, both, unit = (
+        predict_command(reference, home=home, text=text, parameters=parameters)["answer"]
+        for text, parameters in (("a tree", {}), (["a tree", "to run"], {}), ("a tree", {"normalize": True}))
+    )
+    assert one == both[0] != both[1]
+    np.testing.assert_allclose(unit, one / np.linalg.norm(one), rtol=1e-6)
+    with pytest.raises(UsageError, match="text-embedding reads no images; send JSON"):
+        predict_command(reference, home=home, image=__file__)
+
+
 def test_a_film_a_series_and_a_translation(published: Path, tmp_path: Path) -> None:
     (tmp_path / "march.gif").write_bytes(film(1))
     seen = predict_command("test-film", home=published, video=tmp_path / "march.gif")["answer"]
