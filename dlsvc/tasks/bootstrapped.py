@@ -185,8 +185,8 @@ class Bootstrapped(Task):
         }
 
     def predict(self, modules: Modules, batch: Batch) -> list[Prediction]:
-        """Of an image alone `written`, the ids of its caption, and `embedding`; of a text alone `embedding`; of both
-        `match`, the probability that they belong together.
+        """Of an image alone `written`, the ids of its caption; of a text alone `embedding`; of both `match`, the
+        probability that they belong together.
         """
         model: Any = modules["model"]
         if "image" not in batch:

@@ -69,15 +69,6 @@ class Contrastive(Task):
         vectors: Tensor = found["image_embeds" if "image" in batch else "text_embeds"].float()
         return vectors
 
-    def zero_shot(
-        self, modules: Modules, image: Tensor, tokens: Tensor, attention_mask: Tensor | None = None
-    ) -> np.ndarray:
-        """Probabilities (B, L) of images (B, C, H, W) over the texts (L, T) of labels never trained on."""
-        images = modules["model"](image, None)
-        texts = modules["model"](None, tokens, attention_mask)
-        logits = images["logit_scale"] * images["image_embeds"] @ texts["text_embeds"].T
-        return np.asarray(logits.softmax(1).cpu())
-
     def dummy_batch(self, num_samples: int, model_args: Mapping[str, Any]) -> Batch:
         """Random texts of different lengths: each ends at its end-of-text token, the rest is padding."""
         vision, text = model_args["vision"], model_args["text"]
