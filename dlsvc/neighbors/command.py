@@ -20,6 +20,7 @@ from dlsvc.neighbors.picture import DRAWN, as_picture, draw_map, draw_row
 from dlsvc.nn.device import open_device
 from dlsvc.store.bundle import Bundle
 from dlsvc.store.models import ModelStore
+from dlsvc.train.evaluate import check_classes
 
 # A row's columns that say what it is.
 _TOLD = ("text", "uri")
@@ -47,9 +48,11 @@ def neighbors(
     With `grid` the query and its neighbours as PNG there, with `plane` the split on its principal plane; with
     `accuracy` the share of the split that its k nearest others classify right.
     """
+    if grid is not None and not query:
+        raise UsageError("--grid draws a query and its neighbours; give a query")
     encoder = Encoder(ModelStore(home).open(reference), open_device(device))
     source = source_of(encoder.bundle, data, home)
-    table = source.table(split)
+    table, classes = source.table(split), _classes(encoder, source)
     index = index_of(encoder, table, home, say)
     found: dict[str, Any] = {
         "model": encoder.bundle.reference,
@@ -63,13 +66,13 @@ def neighbors(
         vector, own = _vector(encoder, index, query)
         places, scores = nearest(vector, index.vectors, k, metric, own=own)
         rows = table.rows(index.ids[places[0]])
-        found["neighbors"] = _told(source, index, places[0], _measured(metric, scores[0]), rows)
+        found["neighbors"] = _told(classes, index, places[0], _measured(metric, scores[0]), rows)
         if grid is not None:
             found["grid"] = _drawn(encoder, table, query, rows, found["neighbors"], grid)
     if accuracy:
         found["knn_accuracy"] = _accuracy(index, k, metric)
     if plane is not None:
-        found["map"] = draw_map(index.vectors, index.labels, source.classes, plane)
+        found["map"] = draw_map(index.vectors, index.labels, classes, plane)
     return found
 
 
@@ -117,15 +120,27 @@ def _measured(metric: str, scores: Scores) -> list[dict[str, float]]:
     return [{name: round(sign * score, 6) + 0.0} for score in scores.tolist()]
 
 
+def _classes(encoder: Encoder, source: Source) -> Sequence[str]:
+    """The names of the labels that preprocessing makes of the data's."""
+    if encoder.preprocess.positive is None:
+        return source.classes
+    check_classes(encoder.bundle, source.name, source.classes)
+    return encoder.preprocess.classes
+
+
 def _told(
-    source: Source, index: VectorIndex, places: Ids, measured: Sequence[Mapping[str, float]], rows: Mapping[str, Any]
+    classes: Sequence[str],
+    index: VectorIndex,
+    places: Ids,
+    measured: Sequence[Mapping[str, float]],
+    rows: Mapping[str, Any],
 ) -> list[dict[str, Any]]:
     told = []
     for rank, (place, how_near) in enumerate(zip(places.tolist(), measured, strict=True)):
         line: dict[str, Any] = {"id": int(index.ids[place]), **how_near}
         if index.labels is not None:
             label = int(index.labels[place])
-            line["label"] = source.classes[label] if label < len(source.classes) else label
+            line["label"] = classes[label] if label < len(classes) else label
         told.append(line | {name: rows[name][rank] for name in _TOLD if name in rows})
     return told
 

@@ -148,14 +148,27 @@ def evaluate_model(
 
 def _check_fit(bundle: Bundle, name: str, classes: Sequence[str], batches: Iterator[tuple[int, Arrays]]) -> None:
     """Raises UsageError where data has other classes than a model tells apart, or lacks what its task reads."""
-    if bundle.classes and list(classes) != bundle.classes:
-        theirs, ours = (", ".join(several[:6]) or "none" for several in (list(classes), bundle.classes))
-        raise UsageError(f"{name} has the classes {theirs}, and {bundle.reference} tells {ours} apart")
+    check_classes(bundle, name, classes)
     task = resolve("task", bundle.config["task"]["name"])
     for _, arrays in batches:
         for read in task.options["reads"]:
             if not set(read.split("|")) & arrays.keys():
                 raise UsageError(f"{name} has no {read.replace('|', ' or ')}, which task {task.name} reads")
+
+
+def check_classes(bundle: Bundle, name: str, classes: Sequence[str]) -> None:
+    """Raises UsageError where data has other classes than a model tells apart. One that tells a class from the rest
+    knows it by its place among the data's.
+    """
+    place = bundle.preprocess["positive"]
+    expected, found = bundle.classes, list(classes)
+    if place is not None:
+        expected, found = bundle.classes[1:], found[place : place + 1]
+    if not expected or found == expected:
+        return
+    theirs, ours = (", ".join(several[:6]) or "none" for several in (list(classes), bundle.classes))
+    where = "" if place is None else f": class {place} must be {bundle.classes[1]}"
+    raise UsageError(f"{name} has the classes {theirs}, and {bundle.reference} tells {ours} apart{where}")
 
 
 def evaluate_on(

@@ -89,6 +89,7 @@ def test_other_data_than_its_own(digits: str) -> None:
         ({"query": {"id": 5000}}, DataError, "sample 5000 is not in the split"),
         ({"query": {"id": 1, "text": "x"}}, UsageError, "one query, not id and text"),
         ({"query": {"text": "x"}}, DataError, "holds text; this model reads image"),
+        ({"query": {}, "grid": Path("grid.png")}, UsageError, "--grid draws a query and its neighbours; give a query"),
         ({"query": {"id": 1}, "k": 1500}, UsageError, "k is 1500; there are 1499"),
     ],
 )
@@ -111,3 +112,20 @@ def test_grid_of_what_has_no_pictures(home: Path, tmp_path: Path) -> None:
     found = neighbors(model, home, query={"features": [5.1, 3.5, 1.4, 0.2]}, metric="euclidean", accuracy=True)
     assert {row["label"] for row in found["neighbors"]} == {"setosa"}
     assert found["knn_accuracy"] > 0.7
+
+
+def test_where_one_class_counts_labels_are_it_and_the_rest(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = {
+        "model": {"name": "similarity", "args": {"in_features": 4}},
+        "data": {"source": "iris", "positive": "virginica"},
+        "batch": {"global_size": 30, "micro_size": 30},
+        "budget": {"steps": 2},
+    }
+    model = train_in_group(spec_of("lenet5", **spec), home, run_name="near-virginica", world_size=1)["model"]
+    named: list[tuple[str, ...]] = []
+    monkeypatch.setattr("dlsvc.neighbors.command.draw_map", lambda vectors, labels, names, path: named.append(names))
+    found = neighbors(model, home, query={"id": 0}, k=119, plane=tmp_path / "map.png")
+    assert {row["label"] for row in found["neighbors"]} == {"not virginica", "virginica"}
+    assert named == [("not virginica", "virginica")]

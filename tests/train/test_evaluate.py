@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from dlsvc.errors import DataError
+from dlsvc.errors import DataError, UsageError
 from dlsvc.store.runs import RunStore
 from dlsvc.tasks.base import Metrics
 from dlsvc.tasks.classification import Classification
-from dlsvc.train.evaluate import conclude
+from dlsvc.train.evaluate import conclude, evaluate_bundle
 from tests.train.trials import spec_of, train_in_group
 
 
@@ -35,3 +35,11 @@ def test_a_run_cut_short_before_an_evaluation_has_the_records_of_one_left_alone(
     ]
     spans = [[place for line in lines for place in range(line[0], line[1])] for lines in told]
     assert spans == [list(range(12))] * 2
+
+
+def test_what_tells_a_class_from_the_rest_is_measured_where_the_data_has_it(home: Path) -> None:
+    """The data's classes are three, and the model's two."""
+    model = train_in_group(spec_of("perceptron"), home, run_name="evaluate-setosa", world_size=1)["model"]
+    assert evaluate_bundle(model, home, data="iris") == evaluate_bundle(model, home)
+    with pytest.raises(UsageError, match="digits has the classes 0, 1, .* not setosa, setosa apart: class 0 must be"):
+        evaluate_bundle(model, home, data="digits")
