@@ -77,7 +77,7 @@ def positive_is_a_class(spec: TrainSpec) -> Found:
 
 
 # The sections that make a column into what models read; without one the column isn't read.
-_SECTIONS = {
+SECTIONS = {
     "spectrogram": "audio: {seconds: 2}",
     "tokens": "text: {tokenizer: word}",
     "target_tokens": "text: {tokenizer: bpe, target: target_text}",
@@ -105,8 +105,8 @@ def data_has_what_the_task_reads(spec: TrainSpec) -> Found:
             "target_tokens": text and text.target,
             "answer_mask": text and (text.chat or None),
         }
-        if usable and all(one in _SECTIONS and asked[one] is None for one in usable):
-            sections = " or ".join(f"`{_SECTIONS[one]}`" for one in sorted(usable))
+        if usable and all(one in SECTIONS and asked[one] is None for one in usable):
+            sections = " or ".join(f"`{SECTIONS[one]}`" for one in sorted(usable))
             yield "data", f"task {task.name} reads {key} here, which needs a section in data, such as {sections}"
 
 

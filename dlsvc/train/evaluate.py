@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from dlsvc.data.atom import Arrays, Preprocessing, Rows
+from dlsvc.data.splits import Source
 from dlsvc.data.tensors import to_tensors
 from dlsvc.errors import DataError, UsageError
 from dlsvc.nn.device import open_device
@@ -21,6 +22,7 @@ from dlsvc.spec.sections import EvaluateSpec
 from dlsvc.store.bundle import Bundle
 from dlsvc.tasks.base import Metrics, Part, Task
 from dlsvc.train.fidelity import Fidelity
+from dlsvc.train.fitting import batch_keys, lacking
 
 Gather = Callable[[list[Part]], list[list[Part]]]
 Look = Callable[[Metrics], None]
@@ -141,19 +143,17 @@ def evaluate_model(
         source, evaluate = open_source(DataSpec(source=data), home), EvaluateSpec.model_validate(asked)
     table = source.table(evaluate.split)
     if data is not None:
-        _check_fit(bundle, source.name, source.classes, evaluation_batches(table, preprocess, 1, count=1))
+        _check_fit(bundle, source, table, preprocess)
     metrics = evaluate_on(table, preprocess, bundle.task(), model, evaluate, Path(home), look=look)
     return {"data": source.name, "split": evaluate.split, "samples": len(table), "metrics": metrics}
 
 
-def _check_fit(bundle: Bundle, name: str, classes: Sequence[str], batches: Iterator[tuple[int, Arrays]]) -> None:
+def _check_fit(bundle: Bundle, source: Source, table: Rows, preprocess: Preprocessing) -> None:
     """Raises UsageError where data has other classes than a model tells apart, or lacks what its task reads."""
-    check_classes(bundle, name, classes)
+    check_classes(bundle, source.name, source.classes)
     task = resolve("task", bundle.config["task"]["name"])
-    for _, arrays in batches:
-        for read in task.options["reads"]:
-            if not set(read.split("|")) & arrays.keys():
-                raise UsageError(f"{name} has no {read.replace('|', ' or ')}, which task {task.name} reads")
+    for keys in lacking(task, batch_keys(table, preprocess)):
+        raise UsageError(f"{source.name} has no {' or '.join(keys)}, which task {task.name} reads")
 
 
 def check_classes(bundle: Bundle, name: str, classes: Sequence[str]) -> None:

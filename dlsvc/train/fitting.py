@@ -6,11 +6,15 @@ anything starts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
+from dlsvc.data.atom import Preprocessing, Rows
 from dlsvc.data.preprocess import Preprocess
-from dlsvc.spec.facts import counts_classes
+from dlsvc.registry import Entry
+from dlsvc.spec.facts import SECTIONS, counts_classes
 from dlsvc.spec.resolve import complete, task_entry
 from dlsvc.spec.schema import TrainSpec
 from dlsvc.store.bundle import build_task
@@ -19,6 +23,8 @@ Found = Iterator[tuple[str, str]]
 
 # Parts of a model that read texts of their own.
 _READERS = ("text", "language")
+# The field that says how a batch's key is made; the others are columns of the data.
+_FIELDS = {"spectrogram": "audio", "tokens": "text", "target_tokens": "text.target", "answer_mask": "text.chat"}
 
 
 def misfits(spec: TrainSpec, data: Preprocess) -> Found:
@@ -36,6 +42,29 @@ def misfits(spec: TrainSpec, data: Preprocess) -> Found:
         if isinstance(args.get(part), Mapping):
             yield from _tokens_fit(args[part], data, f"model.args.{part}")
     yield from task.misfits(data, args)
+
+
+def unread(spec: TrainSpec, data: Preprocess, table: Rows) -> Found:
+    """The first thing that the task reads and the data, as the spec has it read, doesn't give."""
+    task, given = task_entry(spec), batch_keys(table, data)
+    for keys in lacking(task, given)[:1]:
+        field = _FIELDS.get(keys[0], f"columns.{keys[0]}")
+        needs = " or ".join(f"`{SECTIONS.get(key, f'columns: {{{key}: ...}}')}`" for key in keys)
+        has = ", ".join(sorted(given)) or "nothing"
+        message = f"task {task.name} reads {' or '.join(keys)}, and {data.source} gives {has}; data needs {needs}"
+        yield f"data.{field}" if len(keys) == 1 else "data", message
+
+
+def batch_keys(table: Rows, data: Preprocessing) -> Collection[str]:
+    """What a batch of a table has. One row tells, even one that can't be decoded: zeros stand in its place."""
+    samples, _ = data.decode(table.rows(np.zeros(1, np.int64)))
+    return data.finish(samples).keys()
+
+
+def lacking(task: Entry, given: Collection[str]) -> list[list[str]]:
+    """Of what a task reads, the keys any of which would do and none of which is given."""
+    reads = [read.split("|") for read in task.options.get("reads", ())]
+    return [keys for keys in reads if not set(keys) & set(given)]
 
 
 def _classes_fit(args: Mapping[str, Any], data: Preprocess) -> Found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from dlsvc.store.models import ModelStore
 from dlsvc.store.runs import Run, RunStore
 from dlsvc.train.buildable import unbuildable
 from dlsvc.train.feeding import augmentations_of
-from dlsvc.train.fitting import misfits
+from dlsvc.train.fitting import misfits, unread
 from dlsvc.train.job import Job
 
 # What fits comfortably beside the model in every worker is kept in memory.
@@ -76,7 +77,7 @@ def prepare_job(spec: TrainSpec, run: Run, home: Path, say: Say = silent) -> Job
         raise DataError(f"data.source {spec.data.source!r} has no training samples")
     pipeline = Pipeline(tuple(augmentations_of(spec.data.augment, home)))
     preprocess = build_preprocess(_with_vocabulary(spec.data, home, say), source, pipeline)
-    for field, misfit in misfits(spec, preprocess):
+    for field, misfit in itertools.chain(unread(spec, preprocess, table), misfits(spec, preprocess)):
         raise UsageError(f"{field}: {misfit}")
     check_texts(preprocess, table, say)
     return Job(

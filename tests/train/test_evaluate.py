@@ -1,15 +1,26 @@
-"""Evaluation's sums, where there is nothing to add; and evaluations on the way, through a run that is cut short."""
+"""Evaluation where there is nothing to add, on the way through a run that is cut short, and on data that lacks or has other
+than what the model knows.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from dlsvc.data.image_input import ImageInput
+from dlsvc.data.preprocess import Preprocess
+from dlsvc.data.source import open_source
 from dlsvc.errors import DataError, UsageError
+from dlsvc.spec.data_sections import DataSpec
 from dlsvc.store.runs import RunStore
 from dlsvc.tasks.base import Metrics
 from dlsvc.tasks.classification import Classification
+from dlsvc.train import evaluate
 from dlsvc.train.evaluate import conclude, evaluate_bundle
 from tests.train.trials import spec_of, train_in_group
 
@@ -43,3 +54,14 @@ def test_what_tells_a_class_from_the_rest_is_measured_where_the_data_has_it(home
     assert evaluate_bundle(model, home, data="iris") == evaluate_bundle(model, home)
     with pytest.raises(UsageError, match="digits has the classes 0, 1, .* not setosa, setosa apart: class 0 must be"):
         evaluate_bundle(model, home, data="digits")
+
+
+def test_data_that_lacks_what_the_task_reads_is_told_whatever_its_first_row_holds(home: Path, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image": [b"no image"] * 4}), tmp_path / "train.parquet")
+    source = open_source(DataSpec(source=str(tmp_path)), home)
+    bundle: Any = SimpleNamespace(
+        classes=[], preprocess={"positive": None}, reference="m@1", config={"task": {"name": "classification"}}
+    )
+    preprocess = Preprocess(image=ImageInput(8, 1, (0.5,), (0.5,)))
+    with pytest.raises(UsageError, match="has no label, which task classification reads"):
+        evaluate._check_fit(bundle, source, source.table("train"), preprocess)

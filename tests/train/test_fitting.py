@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -133,3 +135,48 @@ def test_texts_end_as_the_model_expects(home: Path) -> None:
 def test_negatives_need_another_sample(home: Path) -> None:
     with pytest.raises(UsageError, match=r"batch\.micro_size: is 1; task bootstrapped .* at least 2"):
         prepared(spec_of("blip", batch={"global_size": 64, "micro_size": 1}), home)
+
+
+_TEXT = {"tokenizer": "character", "vocab_size": 32, "max_seq_len": 8}
+_FEW = ["a cat", "a dog", "two cats"] * 4
+
+
+@pytest.mark.parametrize(
+    ("system", "columns", "data", "problem"),
+    [
+        (
+            "transformer",
+            {"text": _FEW},
+            {"text": _TEXT},
+            r"data\.text\.target: task translation reads target_tokens, and rows gives attention_mask, tokens; data "
+            r"needs `text: {tokenizer: bpe, target: target_text}`",
+        ),
+        ("gpt2", {"text": _FEW}, {"text": None}, r"data\.text: task language-modeling reads tokens, .* gives nothing"),
+        (
+            "glove",
+            {"text": _FEW, "count": [1.0] * 12},
+            {"columns": {}},
+            r"data\.columns\.features: task co-occurrence reads features, .* data needs `columns: {features: \.\.\.}`",
+        ),
+        ("text_classifier", {"text": _FEW}, {"text": _TEXT}, r"data\.columns\.label: .* reads label, and rows gives"),
+        (
+            "text_classifier",
+            {"text": _FEW, "label": _FEW},
+            {"text": None},
+            r"data: .* reads image or video .* and rows gives label",
+        ),
+        (
+            "llava",
+            {"image": [b"no image"] * 12, "question": _FEW, "answer": _FEW},
+            {"text": {**_TEXT, "column": "question"}},
+            r"data\.text\.chat: task conversation reads answer_mask, and rows gives attention_mask, image, tokens",
+        ),
+    ],
+)
+def test_data_gives_what_the_task_reads(
+    system: str, columns: dict[str, Any], data: dict[str, Any], problem: str, home: Path, tmp_path: Path
+) -> None:
+    """Even where no row can be decoded: what one would have is known of it."""
+    pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
+    with pytest.raises(UsageError, match=problem):
+        prepared(of(system, data={"source": str(tmp_path / "rows.parquet"), "limit": None, **data}), home)
