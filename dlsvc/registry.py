@@ -70,11 +70,12 @@ def register_task(
     makes_samples: bool = False,
     encodes_once: bool = False,
     mixes: bool = False,
+    tokenizer: str | None = None,
 ) -> Callable[[_Class], _Class]:
     """Mark a task: what its evaluation gives (globs; the first is the one that a model is judged by), the batch keys it
     reads, its phases in order, whether its loss couples the samples of a global batch, whether `predict` makes a
-    sample of a key alone, whether it has an `encode` whose outcome may be kept for a whole run, and whether it reads a
-    batch's `target`, where labels are mixed.
+    sample of a key alone, whether it has an `encode` whose outcome may be kept for a whole run, whether it reads a
+    batch's `target`, where labels are mixed, and the tokenizer whose ids it counts on, if it does.
     """
 
     def mark(cls: _Class) -> _Class:

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from dlsvc.augment import registry as augmentations
 from dlsvc.errors import Problem, did_you_mean
 from dlsvc.registry import entries
-from dlsvc.spec import facts
+from dlsvc.spec import facts, text_facts
 from dlsvc.spec.arguments import Signature
 from dlsvc.spec.document import Node
 from dlsvc.spec.explain import place_of
@@ -302,6 +302,7 @@ _RULES = (
     Rule(("data.source", "data.limit"), facts.limit_is_there),
     Rule(("data.source", "data.text"), facts.prompts_are_for_classes),
     Rule(("data.source", "data.audio", "data.text", "model.name", "task.name"), facts.data_has_what_the_task_reads),
+    Rule(("data.text", "model.name", "task.name"), text_facts.tokens_are_the_tasks),
     Rule(("data.source", "data.augment"), facts.augmentations_fit),
     Rule(("model.name", "task.name", "data.encode_once", "data.augment"), facts.images_are_encoded_once),
     Rule(("data.source", "data.limit", "batch.global_size", "budget", "optim"), facts.warmup_ends),

@@ -22,7 +22,10 @@ _LEAST = 1e-6
 
 
 @register_task(
-    "co-occurrence", metrics=("log_count_rmse", "weighted_loss"), reads=("tokens", "attention_mask", "features")
+    "co-occurrence",
+    metrics=("log_count_rmse", "weighted_loss"),
+    reads=("tokens", "attention_mask", "features"),
+    tokenizer="word",
 )
 class CoOccurrence(Task):
     """Weighted least squares (Pennington et al. 2014, equation 8): f(x) (w.c + b + b' - log x)^2, f(x) being min(1, x /

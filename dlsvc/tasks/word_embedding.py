@@ -24,7 +24,12 @@ _SHIFT = 2.7
 _POWER = 0.75
 
 
-@register_task("word-embedding", metrics=("pair_loss", "pair_accuracy"), reads=("tokens", "attention_mask"))
+@register_task(
+    "word-embedding",
+    metrics=("pair_loss", "pair_accuracy"),
+    reads=("tokens", "attention_mask"),
+    tokenizer="word",
+)
 class WordEmbedding(Task):
     """Negative sampling (Mikolov et al. 2013b, equation 4): -log s(v.u) - sum log s(-v.n) over `negatives` words n that
     are drawn by frequency, for each word of a window around a word (`skip-gram`), or for the word given the mean of

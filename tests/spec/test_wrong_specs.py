@@ -17,6 +17,19 @@ _BUDGET = "budget: {steps: 10}\n"
 _SOUND = _HEAD + _LENET + _DIGITS + _BUDGET
 _GAN = _HEAD + "model: {name: gan, args: {image_size: 28, in_channels: 1}}\n" + _DIGITS + _BUDGET
 _HEARS = "model: {name: audio_cnn, args: {num_classes: 5, num_bins: 64}}\n"
+_WORDS = _HEAD + "model: {name: word2vec}\n" + _BUDGET
+_LLAVA = (
+    _HEAD
+    + _BUDGET
+    + "model: {name: llava, args: {vision: {image_size: 32, patch_size: 8}}}\n"
+    + "data: {source: easy-vqa, image: {size: 32, channels: 3}, text: {chat: true, column: question, target: answer}}\n"
+)
+_BLIP2 = (
+    _HEAD
+    + _BUDGET
+    + "model: {name: blip2, args: {vision: {image_size: 32}, language: {max_seq_len: 40}}}\n"
+    + "data: {source: emoji, image: {size: 32, channels: 3}, text: {max_seq_len: 8}}\n"
+)
 _TUNE = "kind: tune\nname: search\ntrain:\n" + textwrap.indent(_SOUND, "  ").replace("  kind: train\n", "")
 _SERVE = "kind: serve\n"
 
@@ -155,6 +168,16 @@ WRONG: dict[str, tuple[str, str, str]] = {
         _HEAD + "model: {name: text_classifier, args: {num_classes: 4}}\n" + _BUDGET + "data: ^^{source: wordnet}\n",
         "data",
         "`text: {tokenizer: word}`",
+    ),
+    "pieces for words": (
+        _WORDS + "data: {source: wordnet, text: {tokenizer: ^^bpe}}\n",
+        "data.text.tokenizer",
+        "is bpe, and task word-embedding counts on how tokenizer word numbers its tokens",
+    ),
+    "published words": (
+        _WORDS.replace("word2vec", "glove") + "data: {source: ./pairs, text: {vocabulary: ^^minilm}}\n",
+        "data.text.vocabulary",
+        "task co-occurrence counts on how tokenizer word numbers its tokens, which a published vocabulary needn't",
     ),
     "bins": (
         _HEAD + _HEARS.replace("bins: 64", "bins: ^^40") + _BUDGET + "data: {source: asterisk, audio: {seconds: 1}}\n",

@@ -99,7 +99,7 @@ _SPECS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "vgg16": (_images(32), {"num_classes": 10}),
     "video_cnn": (_FILMS, {"num_classes": 4}),
     "video_transformer": (_FILMS, {"num_classes": 4}),
-    "word2vec": (_texts(**_TEXT), {}),
+    "word2vec": (_texts(**_TEXT, tokenizer="word"), {}),
 }
 
 
