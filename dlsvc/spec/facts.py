@@ -13,6 +13,7 @@ from dlsvc.errors import did_you_mean
 from dlsvc.spec.places import is_place
 from dlsvc.spec.resolve import known_model, known_task, signature
 from dlsvc.spec.schema import TrainSpec
+from dlsvc.spec.text_facts import texts_fit
 
 Found = Iterator[tuple[str, str]]
 
@@ -215,9 +216,7 @@ def model_fits_the_data(spec: TrainSpec) -> Found:
         yield from _differs(args.get("vision", {}), name, value, where, "model.args.vision")
     yield from _width_fits(args, sizes, entry)
     if spec.data.text is not None:
-        yield from _patches_fit(args, spec.data.text.image_tokens)
-        part = next((name for name in ("text", "language") if name in args), None)
-        yield from _text_fits(args[part] if part else args, spec, f"model.args.{part}" if part else "model.args")
+        yield from texts_fit(args, spec.data.text, model, task)
 
 
 def counts_classes(task: registry.Entry, args: Mapping[str, Any]) -> bool:
@@ -300,27 +299,6 @@ def _motion_fits(args: Mapping[str, Any], spec: TrainSpec, entry: CatalogEntry |
     for name, value in facts.items():
         if value is not None:
             yield from _differs(args, name, value, f"{where} {value}")
-
-
-def _patches_fit(args: Mapping[str, Any], image_tokens: int) -> Found:
-    """An image's places in a conversation are its patches."""
-    vision = args.get("vision")
-    if image_tokens and isinstance(vision, Mapping):
-        patches = (vision["image_size"] // vision["patch_size"]) ** 2
-        if patches != image_tokens:
-            yield "data.text.image_tokens", f"is {image_tokens}, and the model makes {patches} patches of an image"
-
-
-def _text_fits(args: Any, spec: TrainSpec, path: str) -> Found:
-    """A model may have room to spare for tokens, but not too little."""
-    text = spec.data.text
-    assert text is not None
-    for name, value in (("vocab_size", text.vocab_size), ("max_seq_len", text.max_seq_len)):
-        # A published vocabulary has the size that it has.
-        if name == "vocab_size" and text.vocabulary is not None:
-            continue
-        if isinstance(args, Mapping) and isinstance(args.get(name), int) and args[name] < value:
-            yield f"{path}.{name}", f"is {args[name]}, less than data.text.{name}, {value}"
 
 
 def _entry(spec: TrainSpec) -> CatalogEntry | None:

@@ -179,6 +179,36 @@ WRONG: dict[str, tuple[str, str, str]] = {
         "data.text.vocabulary",
         "task co-occurrence counts on how tokenizer word numbers its tokens, which a published vocabulary needn't",
     ),
+    "no places for patches": (
+        _LLAVA.replace("text: {", "text: {image_tokens: ^^0, "),
+        "data.text.image_tokens",
+        "is 0, and the model makes 16 patches of an image",
+    ),
+    "other places than patches": (
+        _LLAVA.replace("text: {", "text: {image_tokens: ^^4, "),
+        "data.text.image_tokens",
+        "is 4, and the model makes 16 patches of an image",
+    ),
+    "places in a model of words": (
+        _LLAVA.replace("llava, args: {vision: {image_size: 32, patch_size: 8}}", "llama").replace(
+            "text: {", "text: {image_tokens: ^^16, "
+        ),
+        "data.text.image_tokens",
+        "is 16, and model llama of task language-modeling reads no images between words",
+    ),
+    "longer targets than a model's": (
+        _HEAD
+        + "model: {name: transformer, args: {max_seq_len: ^^48}}\n"
+        + "data: {source: libreoffice-en-fr, text: {target: target_text, target_len: 49}}\n"
+        + _BUDGET,
+        "model.args.max_seq_len",
+        "is 48, less than data.text.target_len, 49",
+    ),
+    "texts beside queries": (
+        _BLIP2.replace("40", "^^39"),
+        "model.args.language.max_seq_len",
+        "is 39, less than data.text.max_seq_len and 32 queries, 40",
+    ),
     "bins": (
         _HEAD + _HEARS.replace("bins: 64", "bins: ^^40") + _BUDGET + "data: {source: asterisk, audio: {seconds: 1}}\n",
         "model.args.num_bins",
@@ -503,6 +533,9 @@ def test_sound_specs_load(tmp_path: Path) -> None:
     for text in (
         _SOUND,
         _GAN + phases,
+        _WORDS + "data: {source: wordnet, text: {tokenizer: word}}\n",
+        _LLAVA.replace("text: {", "text: {image_tokens: 16, "),
+        _BLIP2,
         _TUNE + "search: {optim.lr: {choice: [1]}}\n",
         _SERVE + "models: [{model: a}]\n",
     ):
