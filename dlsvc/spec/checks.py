@@ -215,6 +215,13 @@ def _promotion_is_decidable(spec: TrainSpec) -> Found:
             yield f"publish.promote_if.{name}", message
 
 
+def at_end_only(spec: TrainSpec, name: str) -> bool:
+    """Whether only the last evaluation has a metric: comparing samples takes too long on the way."""
+    task = known_task(spec)
+    own = task.options["metrics"] if task is not None else ()
+    return name in FIDELITY and not any(fnmatch.fnmatchcase(name, pattern) for pattern in own)
+
+
 def unknown_metric(spec: TrainSpec, name: str) -> str | None:
     """What is wrong with a metric's name where an evaluation of this spec won't give it."""
     task = known_task(spec)

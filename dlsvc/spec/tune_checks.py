@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from dlsvc.errors import Problem
 from dlsvc.spec.arguments import encode
-from dlsvc.spec.checks import Rule, check, unknown_metric
+from dlsvc.spec.checks import Rule, at_end_only, check, unknown_metric
 from dlsvc.spec.document import Node, from_plain
 from dlsvc.spec.explain import explain, findings, place_of
 from dlsvc.spec.overrides import apply_overrides
@@ -46,6 +46,8 @@ def _own(spec: TuneSpec) -> Iterator[tuple[str, str]]:
     message = unknown_metric(spec.train, spec.metric)
     if message is not None:
         yield "metric", message
+    elif spec.scheduler == "asha" and at_end_only(spec.train, spec.metric):
+        yield "metric", f"asha compares evaluations on the way, and {spec.metric} is measured at the end only"
 
 
 def _search_problems(spec: TuneSpec, tree: Node, path: str, values: Sequence[Any], is_sound: bool) -> list[Problem]:

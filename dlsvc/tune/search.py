@@ -87,7 +87,7 @@ def _trial(config: Mapping[str, Any], *, spec: TuneSpec, home: str) -> None:
     driver = threading.Thread(target=drive, daemon=True)
     driver.start()
     path = Path(home) / "runs" / f"{spec.name[:40]}-{trial}"
-    for record in _evaluations(path, driver):
+    for record in evaluations(path, driver, spec.metric):
         ray_tune.report({spec.metric: record[spec.metric], "step": record["step"], "model": "", "error": ""})
     driver.join()
     score = outcome.get("metrics", {}).get(spec.metric)
@@ -99,13 +99,15 @@ def _trial(config: Mapping[str, Any], *, spec: TuneSpec, home: str) -> None:
     ray_tune.report({spec.metric: worst if score is None else score, "step": outcome.get("steps", 0), **facts})
 
 
-def _evaluations(path: Path, driver: Any) -> Iterator[dict[str, Any]]:
-    """Evaluations as the run writes them, until its driver ends; the last one is reported with the model."""
+def evaluations(path: Path, driver: Any, metric: str) -> Iterator[dict[str, Any]]:
+    """Evaluations with the metric as the run writes them, until its driver ends; the last one is reported with the
+    model. Those on the way lack what is measured at the end only.
+    """
     seen = 0
     while driver.is_alive():
         time.sleep(POLL_S)
         records = Run(path).lines("evaluations.jsonl") if path.exists() else []
-        yield from records[seen:]
+        yield from (record for record in records[seen:] if metric in record)
         seen = len(records)
 
 

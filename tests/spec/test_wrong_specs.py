@@ -31,6 +31,7 @@ _BLIP2 = (
     + "data: {source: emoji, image: {size: 32, channels: 3}, text: {max_seq_len: 8}}\n"
 )
 _TUNE = "kind: tune\nname: search\ntrain:\n" + textwrap.indent(_SOUND, "  ").replace("  kind: train\n", "")
+_UNIT = "28, mean: [0.0], std: [1.0]}}\n  b"
 _SERVE = "kind: serve\n"
 
 # (text with ^^ before the wrong place, path, a part of the message)
@@ -447,6 +448,13 @@ WRONG: dict[str, tuple[str, str, str]] = {
         _TUNE + "search: {optim.lr: {choice: [1]}}\nscheduler: ^^asha\n",
         "scheduler",
         "give train.evaluate.every_steps",
+    ),
+    "stopping by what comes at the end": (
+        _TUNE.replace("lenet5, args: {image_size: 28}", "vae, args: {image_size: 28}").replace("28}}\n  b", _UNIT)
+        + "  evaluate: {every_steps: 5, fidelity: {features: lenet5}}\n"
+        + "search: {optim.lr: {choice: [1]}}\nscheduler: asha\nmetric: ^^frechet_distance\n",
+        "metric",
+        "asha compares evaluations on the way, and frechet_distance is measured at the end only",
     ),
     "grace of nobody": (
         _TUNE + "search: {optim.lr: {choice: [1]}}\ngrace_steps: ^^7\n",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from ray import tune as ray_tune
@@ -10,10 +11,12 @@ from ray import tune as ray_tune
 from dlsvc.spec.load import parse
 from dlsvc.spec.schema import TuneSpec
 from dlsvc.store.models import ModelStore
-from dlsvc.tune.search import searcher, space, trial_spec, tune
+from dlsvc.store.runs import Run
+from dlsvc.tune import search
+from dlsvc.tune.search import evaluations, searcher, space, trial_spec, tune
 from tests.train.trials import spec_of
 
-pytestmark = pytest.mark.usefixtures("ray_cluster")
+_needs_ray = pytest.mark.usefixtures("ray_cluster")
 
 
 def search_of(**changes: object) -> TuneSpec:
@@ -24,6 +27,7 @@ def search_of(**changes: object) -> TuneSpec:
     return found
 
 
+@_needs_ray
 def test_grid_finds_the_better_rate_and_names_it(home: Path) -> None:
     result = tune(search_of(), show_progress=False)
     scores = {trial["config"]["optim.lr"]: trial["score"] for trial in result["trials"]}
@@ -39,6 +43,17 @@ def test_trial_is_the_base_with_the_drawn_values() -> None:
     assert (found.optim.lr, found.batch.global_size, found.model) == (0.5, 128, search_of().train_spec().model)
 
 
+def test_evaluations_that_lack_the_metric_are_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "POLL_S", 0)
+    alive = iter([True, True, False])
+    driver = SimpleNamespace(is_alive=lambda: next(alive))
+    run = Run(tmp_path)
+    run.append("evaluations.jsonl", {"step": 5, "elbo": 1.0})
+    run.append("evaluations.jsonl", {"step": 10, "elbo": 1.0, "frechet_distance": 2.0})
+    assert [record["step"] for record in evaluations(tmp_path, driver, "frechet_distance")] == [10]
+
+
+@_needs_ray
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_asha_stops_trials_that_fall_behind(home: Path) -> None:
@@ -52,6 +67,7 @@ def test_asha_stops_trials_that_fall_behind(home: Path) -> None:
     assert result["best"]["config"] == {"optim.lr": 3e-3}
 
 
+@_needs_ray
 def test_draws_come_from_the_seed() -> None:
     """Tune's own generator, seeded: the same spec draws the same trials."""
     spec = search_of(algorithm="random", search={"optim.lr": {"log_uniform": [1e-7, 1e-2]}}, trials=4)
