@@ -1,6 +1,4 @@
-"""Evaluation where there is nothing to add, on the way through a run that is cut short, and on data that lacks or has other
-than what the model knows.
-"""
+"""Evaluation where there is nothing to add, in a run that is cut short, and on data that isn't what the model knows."""
 
 from __future__ import annotations
 
