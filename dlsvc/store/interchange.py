@@ -23,6 +23,8 @@ _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 # transformers reads this end-of-text id as "the largest id in the text", for the sake of old files.
 _LEGACY_EOS_ID = 2
 _TIMM_NORM_EPS = 1e-6
+# What a ViT may be here and not there.
+_VIT_ONLY = {"embedding_norm": False, "patch_bias": True, "activation": "gelu", "similarity": "scaled-dot"}
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def _class_names(config: Args) -> tuple[str, ...]:
 
 
 def _export_transformers_vit(args: Args, classes: Sequence[str]) -> dict[str, Any]:
-    _refuse_clip_tower(args)
+    _refuse_variants(args)
     return {
         "architectures": ["ViTForImageClassification" if args["num_classes"] else "ViTModel"],
         "model_type": "vit",
@@ -134,7 +136,7 @@ def _import_transformers_vit(config: Args) -> dict[str, Any]:
 
 
 def _export_timm_vit(args: Args, classes: Sequence[str]) -> dict[str, Any]:
-    _refuse_clip_tower(args)
+    _refuse_variants(args)
     if args["norm_eps"] != _TIMM_NORM_EPS:
         raise Refused(f"timm's ViT has norm_eps {_TIMM_NORM_EPS}, this model has {args['norm_eps']}")
     size = (args["in_channels"], args["image_size"], args["image_size"])
@@ -248,9 +250,10 @@ def _with_readable_eos(args: dict[str, Any], weights: Mapping[str, Tensor]) -> t
     )
 
 
-def _refuse_clip_tower(args: Args) -> None:
-    if args["embedding_norm"] or not args["patch_bias"] or args["activation"] != "gelu":
-        raise Refused("a ViT with embedding_norm, without patch_bias or with quick_gelu has no layout of its own")
+def _refuse_variants(args: Args) -> None:
+    for name, own in _VIT_ONLY.items():
+        if args[name] != own:
+            raise Refused(f"a ViT with {name} {args[name]!r} has no directory of its own; only {own!r} has one")
 
 
 _EXPORTS: dict[str, Callable[[Args, Sequence[str]], dict[str, Any]]] = {

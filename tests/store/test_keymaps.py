@@ -143,6 +143,19 @@ def test_an_end_of_text_id_of_2_is_exported_as_a_new_last_id(tmp_path: Path) -> 
     assert torch.equal(table[32], table[2])
 
 
+@pytest.mark.parametrize("library", ["timm", "transformers"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("embedding_norm", True), ("patch_bias", False), ("activation", "quick_gelu"), ("similarity", "general")],
+)
+def test_a_vit_that_computes_something_else_is_not_exported(
+    library: str, name: str, value: Any, tmp_path: Path
+) -> None:
+    args, state = _state(f"{library}/vit", **{name: value})
+    with pytest.raises(Refused, match=f"a ViT with {name} {value!r} has no directory of its own"):
+        export_directory(tmp_path / "new", library, "vit", args=args, weights=state)
+
+
 def test_unusable_sources_and_targets_are_refused(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="config.json is missing"):
         import_directory(tmp_path)
