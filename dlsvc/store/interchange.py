@@ -23,6 +23,7 @@ _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 # transformers reads this end-of-text id as "the largest id in the text", for the sake of old files.
 _LEGACY_EOS_ID = 2
 _TIMM_NORM_EPS = 1e-6
+_TIMM_ARGS = ("img_size", "patch_size", "in_chans", "embed_dim", "depth", "num_heads", "mlp_ratio")
 # What a ViT may be here and not there.
 _VIT_ONLY = {"embedding_norm": False, "patch_bias": True, "activation": "gelu", "similarity": "scaled-dot"}
 
@@ -163,6 +164,12 @@ def _import_timm_vit(config: Args) -> dict[str, Any]:
     given = config.get("model_args")
     if given is None:
         raise DataError(f"config.json of {config.get('architecture')!r} has no model_args; export it again with them")
+    require(config, "global_pool", ("token",))
+    # Rates of dropout are of training.
+    if unknown := sorted(name for name in given.keys() - _TIMM_ARGS if not name.endswith("_rate")):
+        raise DataError(
+            f"config.json has model_args {', '.join(unknown)}; only {', '.join(_TIMM_ARGS)} can be imported"
+        )
     return {
         "image_size": given.get("img_size", 224),
         "patch_size": given.get("patch_size", 16),
@@ -211,8 +218,10 @@ def _export_transformers_clip(args: Args, classes: Sequence[str]) -> dict[str, A
 
 def _import_transformers_clip(config: Args) -> dict[str, Any]:
     vision, text = dict(config.get("vision_config") or {}), dict(config.get("text_config") or {})
-    for part in (vision, text):
-        require(part, "hidden_act", ("gelu", "quick_gelu"))
+    require(vision, "hidden_act", ("gelu", "quick_gelu"))
+    # Both towers are of one kind here.
+    for name, default in (("hidden_act", "quick_gelu"), ("layer_norm_eps", 1e-5)):
+        require({name: default, **text}, name, (vision.get(name, default),))
     vocab_size = text.get("vocab_size", 49408)
     eos_id = text.get("eos_token_id", 49407)
     return {

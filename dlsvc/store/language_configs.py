@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dlsvc.store.widths import Args, our_width, require, transformers_width
+from dlsvc.store.widths import Args, our_width, require, require_all, transformers_width
 
 # What our fitted vocabularies begin and end texts with.
 _OUR_ENDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
@@ -28,7 +28,7 @@ def _export_bert(args: Args, classes: Sequence[str]) -> dict[str, Any]:
 
 
 def _import_bert(config: Args) -> dict[str, Any]:
-    require(config, "hidden_act", ("gelu",))
+    require_all(config, _BERT_ONLY)
     return {
         "vocab_size": config.get("vocab_size", 30522),
         "max_seq_len": config.get("max_position_embeddings", 512),
@@ -58,7 +58,7 @@ def _export_gpt2(args: Args, classes: Sequence[str]) -> dict[str, Any]:
 
 
 def _import_gpt2(config: Args) -> dict[str, Any]:
-    require(config, "activation_function", ("gelu_new",))
+    require_all(config, _GPT2_ONLY)
     width = config.get("n_embd", 768)
     return {
         "vocab_size": config.get("vocab_size", 50257),
@@ -93,15 +93,18 @@ def _export_llama(args: Args, classes: Sequence[str]) -> dict[str, Any]:
 
 
 def _import_llama(config: Args) -> dict[str, Any]:
-    require(config, "hidden_act", ("silu",))
+    require_all(config, _LLAMA_ONLY)
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    require(rope, "rope_type", ("default",))
+    # Older files call it type.
+    require({"rope_type": rope.get("type", "default"), **rope}, "rope_type", ("default",))
+    width, heads = config.get("hidden_size", 4096), config.get("num_attention_heads", 32)
+    require(config, "head_dim", (None, width // heads))
     return {
         "vocab_size": config.get("vocab_size", 32000),
         "max_seq_len": config.get("max_position_embeddings", 2048),
-        "d_model": config.get("hidden_size", 4096),
+        "d_model": width,
         "num_layers": config.get("num_hidden_layers", 32),
-        "num_heads": config.get("num_attention_heads", 32),
+        "num_heads": heads,
         "num_kv_heads": config.get("num_key_value_heads"),
         "hidden_dim": config.get("intermediate_size", 11008),
         "rotary_base": rope.get("rope_theta", config.get("rope_theta", 10000.0)),
@@ -109,6 +112,27 @@ def _import_llama(config: Args) -> dict[str, Any]:
         "tied": config.get("tie_word_embeddings", False),
     }
 
+
+# What else they may be there and are not here.
+_BERT_ONLY: dict[str, tuple[Any, ...]] = {
+    "hidden_act": ("gelu",),
+    "position_embedding_type": ("absolute",),
+    "is_decoder": (False,),
+    "add_cross_attention": (False,),
+    "tie_word_embeddings": (True,),
+}
+_GPT2_ONLY: dict[str, tuple[Any, ...]] = {
+    "activation_function": ("gelu_new",),
+    "scale_attn_weights": (True,),
+    "scale_attn_by_inverse_layer_idx": (False,),
+    "add_cross_attention": (False,),
+    "tie_word_embeddings": (True,),
+}
+_LLAMA_ONLY: dict[str, tuple[Any, ...]] = {
+    "hidden_act": ("silu",),
+    "attention_bias": (False,),
+    "mlp_bias": (False,),
+}
 
 EXPORTS: dict[str, Callable[[Args, Sequence[str]], dict[str, Any]]] = {
     "transformers/bert": _export_bert,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dlsvc.store import language_configs
-from dlsvc.store.widths import Args, our_width, require, transformers_width
+from dlsvc.store.widths import Args, our_width, require, require_all, transformers_width
 
 
 def _export_llava(args: Args, classes: Sequence[str]) -> dict[str, Any]:
@@ -36,11 +36,11 @@ def _export_llava(args: Args, classes: Sequence[str]) -> dict[str, Any]:
 
 
 def _import_llava(config: Args) -> dict[str, Any]:
-    vision = dict(config.get("vision_config") or {})
+    vision, text = dict(config.get("vision_config") or {}), dict(config.get("text_config") or {})
+    require_all(config, _LLAVA_ONLY)
+    require(vision, "model_type", ("clip_vision_model",))
     require(vision, "hidden_act", ("gelu", "quick_gelu"))
-    require(config, "projector_hidden_act", ("gelu",))
-    require(config, "vision_feature_layer", (-2,))
-    require(config, "vision_feature_select_strategy", ("default",))
+    require(text, "model_type", ("llama",))
     return {
         "vision": {
             "image_size": vision.get("image_size", 224),
@@ -48,10 +48,19 @@ def _import_llava(config: Args) -> dict[str, Any]:
             "in_channels": vision.get("num_channels", 3),
             **our_width(vision, width=768, layers=12, heads=12, hidden=3072),
         },
-        "language": language_configs.IMPORTS["transformers/llama"](dict(config.get("text_config") or {})),
+        "language": language_configs.IMPORTS["transformers/llama"](text),
         "quick_gelu": vision.get("hidden_act", "quick_gelu") == "quick_gelu",
         "vision_norm_eps": vision.get("layer_norm_eps", 1e-5),
     }
+
+
+# What else LLaVA may be there and is not here.
+_LLAVA_ONLY: dict[str, tuple[Any, ...]] = {
+    "projector_hidden_act": ("gelu",),
+    "multimodal_projector_bias": (True,),
+    "vision_feature_layer": (-2,),
+    "vision_feature_select_strategy": ("default",),
+}
 
 
 def with_image_token(args: dict[str, Any], weights: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:

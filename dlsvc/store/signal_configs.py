@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dlsvc.errors import Refused
-from dlsvc.store.widths import Args, our_vit, require, transformers_labels, transformers_vit
+from dlsvc.store.widths import Args, our_vit, require, require_all, transformers_labels, transformers_vit
 
 
 def _export_audio(args: Args, classes: Sequence[str]) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def _export_audio(args: Args, classes: Sequence[str]) -> dict[str, Any]:
 
 def _import_audio(config: Args) -> dict[str, Any]:
     stride = config.get("frequency_stride", 10)
-    require(config, "time_stride", (stride,))
+    require({"time_stride": 10, **config}, "time_stride", (stride,))
     return {
         "num_bins": config.get("num_mel_bins", 128),
         "num_steps": config.get("max_length", 1024),
@@ -88,8 +88,7 @@ def _export_series(args: Args, classes: Sequence[str]) -> dict[str, Any]:
 
 
 def _import_series(config: Args) -> dict[str, Any]:
-    for name, allowed in _SERIES_ONLY.items():
-        require(config, name, allowed)
+    require_all(config, _SERIES_ONLY)
     scaling = config.get("scaling", "std")
     return {
         "in_channels": config.get("num_input_channels", 1),

@@ -64,6 +64,12 @@ def our_vit(config: Args, *, norm_eps: float) -> dict[str, Any]:
     }
 
 
+def require_all(config: Args, allowed: Mapping[str, tuple[Any, ...]]) -> None:
+    """Raises DataError for the first field that isn't one of what it may be; where it is missing, it is the last."""
+    for name, values in allowed.items():
+        require(config, name, values)
+
+
 def require(config: Args, name: str, allowed: tuple[Any, ...]) -> None:
     value = config.get(name, allowed[-1])
     if value not in allowed:

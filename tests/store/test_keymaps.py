@@ -21,7 +21,10 @@ every_layout = pytest.mark.parametrize("layout", sorted(LAYOUTS))
 _DIRECTORIES = [
     "timm/vit",
     "transformers/audio_transformer",
+    "transformers/bert",
     "transformers/clip",
+    "transformers/gpt2",
+    "transformers/llama",
     "transformers/series_transformer",
     "transformers/video_transformer",
     "transformers/vit",
@@ -120,14 +123,14 @@ def test_a_body_without_its_prefix_and_with_a_pooler_is_read() -> None:
 @every_directory
 def test_directory_round_trip_builds_the_same_model(layout: str, tmp_path: Path) -> None:
     library, name = layout.split("/")
-    changes: dict[str, Any] = {"classes": () if name == "clip" else ("a", "b", "c")}
     args, state = _state(layout)
     if name == "clip":
         args = {**args, "text": {**args["text"], "eos_id": 31}}
-    export_directory(tmp_path / "out", library, name, args=args, weights=state, **changes)
+    classes = ("a", "b", "c") if "num_classes" in args else ()
+    export_directory(tmp_path / "out", library, name, args=args, weights=state, classes=classes)
     found = import_directory(tmp_path / "out")
     assert found.model == name
-    assert found.classes == changes["classes"]
+    assert found.classes == classes
     defaults = complete_arguments(name, args)
     assert complete_arguments(name, found.args) == defaults
     build_model({"name": name, "args": found.args}).load_state_dict(found.weights, strict=True)
@@ -141,6 +144,54 @@ def test_an_end_of_text_id_of_2_is_exported_as_a_new_last_id(tmp_path: Path) -> 
     assert (found.args["text"]["vocab_size"], found.args["text"]["eos_id"]) == (33, 32)
     table = found.weights["text_encoder.tokens.weight"]
     assert torch.equal(table[32], table[2])
+
+
+@pytest.mark.parametrize(
+    ("layout", "says", "name"),
+    [
+        ("transformers/bert", {"position_embedding_type": "relative_key"}, "position_embedding_type"),
+        ("transformers/bert", {"is_decoder": True}, "is_decoder"),
+        ("transformers/bert", {"tie_word_embeddings": False}, "tie_word_embeddings"),
+        ("transformers/gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
+        ("transformers/gpt2", {"scale_attn_weights": False}, "scale_attn_weights"),
+        ("transformers/gpt2", {"tie_word_embeddings": False}, "tie_word_embeddings"),
+        ("transformers/llama", {"rope_parameters": {"rope_type": "llama3", "factor": 8.0}}, "rope_type 'llama3'"),
+        (
+            "transformers/llama",
+            {"rope_parameters": None, "rope_scaling": {"type": "linear", "factor": 4.0}},
+            "rope_type 'linear'",
+        ),
+        ("transformers/llama", {"attention_bias": True}, "attention_bias"),
+        ("transformers/llama", {"mlp_bias": True}, "mlp_bias"),
+        ("transformers/llama", {"head_dim": 8}, "head_dim 8"),
+        ("transformers/llava", {"multimodal_projector_bias": False}, "multimodal_projector_bias"),
+        ("transformers/llava", {"text_config": {"model_type": "mistral"}}, "model_type 'mistral'"),
+        (
+            "transformers/llava",
+            {"vision_config": {"model_type": "siglip_vision_model"}},
+            "model_type 'siglip_vision_model'",
+        ),
+        ("transformers/clip", {"text_config": {"hidden_act": "gelu"}}, "hidden_act 'gelu'"),
+        ("transformers/clip", {"text_config": {"layer_norm_eps": 1e-6}}, "layer_norm_eps"),
+        ("transformers/audio_transformer", {"time_stride": 5}, "time_stride 5"),
+        ("timm/vit", {"global_pool": "avg"}, "global_pool 'avg'"),
+        ("timm/vit", {"model_args": {"qk_norm": True}}, "model_args qk_norm"),
+    ],
+)
+def test_what_would_compute_something_else_is_not_imported(
+    layout: str, says: dict[str, Any], name: str, tmp_path: Path
+) -> None:
+    _export_saying(tmp_path / "out", layout, says)
+    with pytest.raises(DataError, match=rf"config\.json (says|has) {name}"):
+        import_directory(tmp_path / "out")
+
+
+def _export_saying(folder: Path, layout: str, says: dict[str, Any]) -> None:
+    """A tiny model's directory whose config.json also says so much."""
+    args, state = _state(layout)
+    export_directory(folder, *layout.split("/"), args=args, weights=state)
+    file = folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **says}))
 
 
 @pytest.mark.parametrize("library", ["timm", "transformers"])
