@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -23,8 +24,10 @@ from dlsvc.data.video_input import VideoInput
 from dlsvc.data.vocabulary_files import FILES, find_vocabulary, read_vocabulary
 from dlsvc.errors import DataError, UsageError
 from dlsvc.registry import resolve
+from dlsvc.spec.resolve import signature
 from dlsvc.store.bundle import CONFIG, LINEAGE, METRICS, PREPROCESS, Bundle, build_model
 from dlsvc.store.checkpoint import weights_sha256
+from dlsvc.store.foreign_files import blaming
 from dlsvc.store.interchange import Imported, export_directory, import_directory
 from dlsvc.store.keymaps import import_weights
 from dlsvc.store.models import ModelStore, check_model_name
@@ -53,6 +56,7 @@ def import_bundle(store: ModelStore, source: Path, name: str) -> str:
     """Publish the model of a directory; it can be served, exported and started from. Returns `name@version`."""
     check_model_name(name)
     found = import_directory(source)
+    _check_sizes(found, source / CONFIG)
     return _publish(store, found, name, origin=source.name, preprocess=_preprocess(source, found))
 
 
@@ -64,6 +68,7 @@ def import_trained(store: ModelStore, entry: CatalogEntry, home: Path, name: str
     layout, args, file = _TRAINED[entry.name]
     folder = convert.pull(entry, home)
     found = Imported(layout.split("/")[1], args, import_weights(layout, _tensors(folder / file)), ())
+    _check_sizes(found, folder / file)
     return _publish(store, found, name, origin=entry.name, preprocess=_trained_preprocess(entry, folder))
 
 
@@ -81,10 +86,36 @@ def _trained_preprocess(entry: CatalogEntry, folder: Path) -> Preprocess:
     return Preprocess(text=TextInput(read_vocabulary(folder), _TEXT_LENGTH))
 
 
+def _check_sizes(found: Imported, file: Path) -> None:
+    """Raises DataError, before anything is published, when the arguments that are said in the file make no model, or
+    another one than the weights are of. No memory is taken for it.
+    """
+    _check_types(found, file)
+    with blaming(file), torch.device("meta"):
+        model = build_model({"name": found.model, "args": found.args})
+    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    given = {name: tuple(value.shape) for name, value in found.weights.items()}
+    wrong = [
+        f"{name} would be {wanted.get(name, 'left over')} and is {given.get(name, 'missing')}"
+        for name in sorted(wanted.keys() | given.keys())
+        if wanted.get(name) != given.get(name)
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 2} more" if len(wrong) > 2 else ""
+        raise DataError(f"{file} doesn't fit the weights: {'; '.join(wrong[:2])}{more}")
+
+
+def _check_types(found: Imported, file: Path) -> None:
+    try:
+        signature(resolve("model", found.model)).complete(found.args)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise DataError(f"{file} can't be used: {name} is {first['input']!r}: {first['msg']}") from error
+
+
 def _publish(store: ModelStore, found: Imported, name: str, *, origin: str, preprocess: Preprocess) -> str:
     model = {"name": found.model, "args": found.args}
-    # Loading checks every name and shape before anything is published.
-    build_model(model).load_state_dict(found.weights, strict=True)
     name_of_task = resolve("model", found.model).options["task"]
     task = {"name": name_of_task, "args": _task_args(name_of_task, preprocess)}
     config = {"schema": 1, "model": model, "task": task, "classes": list(found.classes), "spec": None}

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from dlsvc.errors import DataError, NotFound, Refused, UsageError
 from dlsvc.registry import REQUIRED, Argument, resolve
 from dlsvc.store import language_configs, multimodal_configs, signal_configs
+from dlsvc.store.foreign_files import blaming, read_object, read_tensors
 from dlsvc.store.keymaps import Tensors, export_weights, import_weights
 from dlsvc.store.widths import Args, our_vit, our_width, require, transformers_vit, transformers_width
 
@@ -66,22 +67,22 @@ def import_directory(source: Path) -> Imported:
     """
     if not (source / _CONFIG).is_file():
         raise NotFound(f"{source} holds no model: {_CONFIG} is missing")
-    config = json.loads((source / _CONFIG).read_text(encoding="utf-8"))
+    config = read_object(source / _CONFIG)
     layout = layout_of(config)
-    tensors: Tensors = {}
-    for path in sorted(source.glob("*.safetensors")):
-        tensors |= load_file(path)
+    tensors = read_tensors(source)
     if not tensors:
         raise DataError(
             f"{source} holds no .safetensors file; other formats would have to be unpickled, which is unsafe"
         )
     weights = import_weights(layout, tensors)
-    args = _IMPORTS[layout](config)
+    with blaming(source / _CONFIG):
+        args = _IMPORTS[layout](config)
+        classes = _class_names(config) if args.get("num_classes") else ()
     if layout.endswith("/vit") and "head.weight" not in weights:
-        args["num_classes"] = 0
+        args["num_classes"], classes = 0, ()
     if layout == "transformers/bert" and "head.bias" not in weights:
         args["head"] = False
-    return Imported(layout.split("/")[1], args, weights, _class_names(config) if args.get("num_classes") else ())
+    return Imported(layout.split("/")[1], args, weights, classes)
 
 
 def layout_of(config: Args) -> str:

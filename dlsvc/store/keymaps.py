@@ -32,9 +32,7 @@ def import_weights(layout: str, tensors: Mapping[str, Tensor]) -> Tensors:
         name = _numbered(rule.theirs, layer)
         if name in kept:
             used.add(name)
-            whole = _reshaped(kept[name].T if rule.transposed else kept[name], rule.lead)
-            # A counter has no axis to be cut along.
-            parts = whole.chunk(len(rule.ours)) if len(rule.ours) > 1 else (whole,)
+            parts = _parts(name, kept[name], rule)
             found |= {_numbered(ours, layer): part.contiguous() for ours, part in zip(rule.ours, parts, strict=True)}
         elif not rule.is_optional:
             missing.append(name)
@@ -99,6 +97,19 @@ def _prefixed(tensors: Mapping[str, Tensor], prefix: str) -> Mapping[str, Tensor
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:
     return any(re.fullmatch(pattern, name) for pattern in patterns)
+
+
+def _parts(name: str, tensor: Tensor, rule: Rule) -> tuple[Tensor, ...]:
+    """A tensor of theirs as those of ours, in the rule's order."""
+    try:
+        whole = _reshaped(tensor.T if rule.transposed else tensor, rule.lead)
+        # A counter has no axis to be cut along.
+        parts = whole.chunk(len(rule.ours)) if len(rule.ours) > 1 else (whole,)
+    except RuntimeError as error:
+        raise DataError(f"the file's {name} has shape {tuple(tensor.shape)}: {error}") from error
+    if len(parts) != len(rule.ours):
+        raise DataError(f"the file's {name} has shape {tuple(tensor.shape)}, which is not {len(rule.ours)} of one size")
+    return parts
 
 
 def _reshaped(tensor: Tensor, lead: int) -> Tensor:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from dlsvc.data import kaldi
 from dlsvc.data.audio_input import AudioInput, standardised
 from dlsvc.errors import DataError
+from dlsvc.store.foreign_files import blaming, read_object
 from dlsvc.store.widths import Args
 
 PREPROCESSOR = "preprocessor_config.json"
@@ -22,13 +22,19 @@ def read_sounds(source: Path, args: Args) -> AudioInput:
     """How an AST directory's sounds are made into `num_bins` by `num_steps` filter banks; what it doesn't say is
     AudioSet's. Raises DataError when the file and the model contradict each other.
     """
-    given = _document(source / PREPROCESSOR)
+    file = source / PREPROCESSOR
+    given = read_object(file) if file.is_file() else {}
+    with blaming(file):
+        return _sounds(given, file, args)
+
+
+def _sounds(given: Args, file: Path, args: Args) -> AudioInput:
     for name, own in (("feature_extractor_type", _EXTRACTOR), ("feature_size", 1), ("padding_value", 0)):
         if given.get(name, own) != own:
-            raise DataError(f"{source / PREPROCESSOR} says {name} {given[name]!r}; only {own!r} can be imported")
+            raise DataError(f"{file} says {name} {given[name]!r}; only {own!r} can be imported")
     for name, own in (("num_mel_bins", "num_bins"), ("max_length", "num_steps")):
         if given.get(name, args[own]) != args[own]:
-            raise DataError(f"{source / PREPROCESSOR} says {name} {given[name]}, and config.json {args[own]}")
+            raise DataError(f"{file} says {name} {given[name]}, and config.json {args[own]}")
     rate = int(given.get("sampling_rate", 16000))
     window, hop = _samples(rate)
     num_samples = window + hop * (args["num_steps"] - 1)
@@ -61,16 +67,3 @@ def write_sounds(target: Path, audio: AudioInput) -> None:
 
 def _samples(rate: int) -> tuple[int, int]:
     return int(rate * _WINDOW_S), int(rate * _HOP_S)
-
-
-def _document(file: Path) -> dict[str, Any]:
-    """The object of the file, empty where there is none."""
-    if not file.is_file():
-        return {}
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{file} is not JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise DataError(f"{file} must be a JSON object")
-    return found

@@ -1,19 +1,26 @@
-"""Trained weights of the catalog as published models."""
+"""Trained weights of the catalog as published models, and directories that can't become one."""
 
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from dlsvc.data.catalog import entry
 from dlsvc.data.codecs import encode_png
 from dlsvc.data.fetch import fetch, members
+from dlsvc.errors import DataError
 from dlsvc.predictor import Predictor
-from dlsvc.store.exchange import import_trained
+from dlsvc.registry import resolve
+from dlsvc.store.bundle import build_model
+from dlsvc.store.exchange import import_bundle, import_trained
+from dlsvc.store.interchange import export_directory
 from dlsvc.store.models import ModelStore
 from dlsvc.train.needs import settle_needs
 from serving.predictor import served
@@ -83,3 +90,79 @@ def _middle(photograph: bytes) -> bytes:
     left, top = (image.width - side) // 2, (image.height - side) // 2
     square = image.crop((left, top, left + side, top + side)).resize((224, 224), Image.Resampling.BICUBIC)
     return encode_png(np.asarray(square))
+
+
+_VIT: dict[str, Any] = resolve("model", "vit").options["tiny"]
+
+
+def _vit_saying(folder: Path, layout: str = "transformers", **says: Any) -> Path:
+    """A tiny ViT's directory whose config.json also says so much."""
+    torch.manual_seed(0)
+    weights = build_model({"name": "vit", "args": _VIT}).state_dict()
+    export_directory(folder, layout, "vit", args=_VIT, weights=weights)
+    file = folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **says}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("says", "message"),
+    [
+        ({"hidden_size": "16"}, "unsupported operand"),
+        ({"hidden_size": 0}, "division by zero"),
+        ({"patch_size": 5}, "image_size 16 must be a multiple of patch_size 5"),
+        ({"image_size": [16, 16]}, r"image_size is \[16, 16\]: Input should be a valid integer"),
+        ({"layer_norm_eps": "1e-6"}, "norm_eps is '1e-6': Input should be a valid number"),
+        ({"num_attention_heads": 3}, "num_heads 3"),
+        ({"id2label": {"one": "a"}}, "invalid literal"),
+        ({"id2label": 3}, "has no len"),
+    ],
+)
+def test_a_config_of_wrong_values_is_named(says: dict[str, Any], message: str, home: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=rf"vit/config\.json can't be used: .*{message}"):
+        import_bundle(ModelStore(home), _vit_saying(tmp_path / "vit", **says), "test-none")
+
+
+def test_a_missing_field_is_named(home: Path, tmp_path: Path) -> None:
+    file = _vit_saying(tmp_path / "vit", "timm") / "config.json"
+    file.write_text(
+        json.dumps({name: value for name, value in json.loads(file.read_text()).items() if name != "num_classes"})
+    )
+    with pytest.raises(DataError, match=r"vit/config\.json can't be used: 'num_classes' is missing"):
+        import_bundle(ModelStore(home), file.parent, "test-none")
+
+
+def test_sizes_that_are_not_the_weights_are_named(home: Path, tmp_path: Path) -> None:
+    """Before anything of their size is made: these would take a petabyte."""
+    folder = _vit_saying(tmp_path / "vit", image_size=2**27)
+    with pytest.raises(
+        DataError,
+        match=rf"config\.json doesn't fit the weights: positions would be \({2**48 + 1}, 16\) and is \(5, 16\)$",
+    ):
+        import_bundle(ModelStore(home), folder, "test-none")
+    folder = _vit_saying(tmp_path / "deeper", num_hidden_layers=3)
+    with pytest.raises(
+        DataError, match=r": blocks\.2\.attention\.key\.bias would be \(16,\) and is missing; .* and 14 more$"
+    ):
+        import_bundle(ModelStore(home), folder, "test-none")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("config.json", "{", r"config\.json is not JSON"),
+        ("config.json", "[]", r"config\.json must be a JSON object"),
+        ("model.safetensors", "short", r"model\.safetensors can't be read"),
+    ],
+)
+def test_a_file_that_is_none_is_named(name: str, content: str, message: str, home: Path, tmp_path: Path) -> None:
+    (_vit_saying(tmp_path / "vit") / name).write_text(content)
+    with pytest.raises(DataError, match=message):
+        import_bundle(ModelStore(home), tmp_path / "vit", "test-none")
+
+
+def test_a_truncated_file_is_named(home: Path, tmp_path: Path) -> None:
+    file = _vit_saying(tmp_path / "vit") / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(DataError, match=r"model\.safetensors can't be read"):
+        import_bundle(ModelStore(home), tmp_path / "vit", "test-none")

@@ -106,6 +106,14 @@ def test_lite0_is_numbered_through_from_stem_to_head() -> None:
     assert not [name for name in theirs if name.startswith("_blocks.0._expand") or "_se_" in name]
 
 
+def test_tensors_of_other_shapes_are_named() -> None:
+    _, state = _state("timm/vit")
+    theirs = export_weights("timm/vit", state)
+    for name, shape in (("cls_token", (2, 1, 16)), ("blocks.0.attn.qkv.bias", ()), ("blocks.0.attn.qkv.bias", (4,))):
+        with pytest.raises(DataError, match=rf"the file's {re.escape(name)} has shape {re.escape(str(shape))}"):
+            import_weights("timm/vit", {**theirs, name: torch.zeros(shape)})
+
+
 def test_timm_fuses_query_key_and_value_in_this_order() -> None:
     _, state = _state("timm/vit")
     qkv = export_weights("timm/vit", state)["blocks.1.attn.qkv.weight"]

@@ -95,6 +95,8 @@ def test_other_settings_are_another_version(home: Path, tmp_path: Path) -> None:
         ({"num_mel_bins": 128}, "says num_mel_bins 128, and config.json 32"),
         ({"max_length": 1024}, "says max_length 1024, and config.json 40"),
         ({"feature_extractor_type": "WhisperFeatureExtractor"}, "only 'ASTFeatureExtractor' can be imported"),
+        ({"sampling_rate": "fast"}, r"preprocessor_config\.json can't be used: invalid literal"),
+        ({"mean": None}, r"preprocessor_config\.json can't be used: float\(\) argument"),
         ({"padding_value": -1.0}, r"says padding_value -1\.0; only 0 can be imported"),
     ],
 )
