@@ -16,10 +16,12 @@ from torch import Tensor
 from dlsvc import __version__
 from dlsvc.data import convert
 from dlsvc.data.catalog import CatalogEntry
+from dlsvc.data.chat_input import ChatInput
 from dlsvc.data.image_input import ImageInput
 from dlsvc.data.preprocess import Preprocess
 from dlsvc.data.series_input import SeriesInput
 from dlsvc.data.text_input import TextInput
+from dlsvc.data.tokenizer import Tokenizer
 from dlsvc.data.video_input import VideoInput
 from dlsvc.data.vocabulary_files import FILES, find_vocabulary, read_vocabulary
 from dlsvc.errors import DataError, UsageError
@@ -158,24 +160,47 @@ def _preprocess(source: Path, found: Imported) -> Preprocess:
                 video=VideoInput(found.args["num_frames"], size, channels, half, half), classes=found.classes
             )
         image = ImageInput(size, channels, half, half)
-        text = _texts(source, found.args["text"]) if found.model == "clip" and find_vocabulary(source) else None
-        return Preprocess(image=image, text=text, classes=found.classes)
+        return Preprocess(image=image, text=_beside_images(source, found), classes=found.classes)
+    _require_vocabulary(source, found)
+    return Preprocess(text=_texts(source, found.args))
+
+
+def _beside_images(source: Path, found: Imported) -> TextInput | ChatInput | None:
+    """How the texts that are read with images become tokens: CLIP does without, LLaVA can't."""
+    if found.model == "clip" and find_vocabulary(source) is not None:
+        return _texts(source, found.args["text"])
+    if found.model == "llava":
+        _require_vocabulary(source, found)
+        return _conversations(source, found.args["vision"], found.args["language"])
+    return None
+
+
+def _require_vocabulary(source: Path, found: Imported) -> None:
     if find_vocabulary(source) is None:
         raise UsageError(f"{source} has no vocabulary, which a {found.model} needs to read texts: {', '.join(FILES)}")
-    return Preprocess(text=_texts(source, found.args))
+
+
+def _conversations(source: Path, vision: Mapping[str, Any], language: Mapping[str, Any]) -> ChatInput:
+    """Conversations in the tokens of a directory's vocabulary, with room for one image."""
+    image_tokens = (vision["image_size"] // vision["patch_size"]) ** 2
+    length = min(int(language["max_seq_len"]), image_tokens + _TEXT_LENGTH)
+    return ChatInput(_tokenizer(source, language), length, "conversation", None, image_tokens)
 
 
 def _texts(source: Path, args: Mapping[str, Any]) -> TextInput:
     """Texts in the tokens of a directory's vocabulary, for a model of these arguments. Raises DataError when the two
     don't belong together.
     """
-    tokenizer = read_vocabulary(source)
-    if tokenizer.vocab_size > args["vocab_size"]:
-        raise DataError(
-            f"{source}: the vocabulary has {tokenizer.vocab_size} tokens and the model {args['vocab_size']}"
-        )
+    tokenizer = _tokenizer(source, args)
     # CLIP's vector of a text is that of its end.
     end = args.get("eos_id", tokenizer.special.eos)
     if end != tokenizer.special.eos:
         raise DataError(f"{source}: a text ends with token {tokenizer.special.eos}, and by config.json with {end}")
     return TextInput(tokenizer, min(int(args["max_seq_len"]), _TEXT_LENGTH))
+
+
+def _tokenizer(source: Path, args: Mapping[str, Any]) -> Tokenizer:
+    found = read_vocabulary(source)
+    if found.vocab_size > args["vocab_size"]:
+        raise DataError(f"{source}: the vocabulary has {found.vocab_size} tokens and the model {args['vocab_size']}")
+    return found

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from dlsvc.data.chat_input import IMAGE_ID, ChatInput
+from dlsvc.data.codecs import encode_png
 from dlsvc.data.preprocess import Preprocess
 from dlsvc.errors import DataError, UsageError
 from dlsvc.store.bundle import build_model
@@ -26,8 +28,12 @@ ARGS: dict[str, dict[str, Any]] = {
         "vision": {**SMALL, "image_size": 16, "patch_size": 8},
         "text": {**SMALL, "vocab_size": len(CLIP), "max_seq_len": 8, "eos_id": len(CLIP) - 1},
     },
+    "llava": {
+        "vision": {**SMALL, "image_size": 16, "patch_size": 8},
+        "language": {**SMALL, "vocab_size": len(GPT2), "max_seq_len": 32, "hidden_dim": 32},
+    },
 }
-FILES = {"gpt2": (GPT2, GPT2_MERGES), "clip": (CLIP, CLIP_MERGES)}
+FILES = {"gpt2": (GPT2, GPT2_MERGES), "clip": (CLIP, CLIP_MERGES), "llava": (GPT2, GPT2_MERGES)}
 
 
 def directory(folder: Path, name: str, *, tokens: list[str] | None = None) -> Path:
@@ -46,6 +52,21 @@ def test_gpt2_writes(home: Path, tmp_path: Path) -> None:
     assert text is not None
     assert text.tokenizer.encode("low lower") == [9, 11, 10]
     (found,) = served(bundle).predict([{"text": "low lower", "max_new_tokens": 3}])
+    assert found["text"] == text.tokenizer.decode(found["written"].tolist())
+
+
+def test_llava_answers_of_an_image(home: Path, tmp_path: Path) -> None:
+    """With the image's four patches where its turn shows it, in LLaVA's template."""
+    store = ModelStore(home)
+    bundle = store.open(import_bundle(store, directory(tmp_path / "llava", "llava"), "test-llava-of-files"))
+    text = Preprocess.from_json(bundle.preprocess).text
+    assert isinstance(text, ChatInput)
+    assert (text.max_seq_len, text.image_tokens) == (32, 4)
+    begin, space = 12, 5
+    tokens = text.encode([text.request("low", images=1)])
+    assert tokens["tokens"][tokens["attention_mask"]].tolist() == [begin, space, *[IMAGE_ID] * 4, 9, space, begin]
+    image = encode_png(np.zeros((16, 16, 3), np.uint8))
+    (found,) = served(bundle).predict([{"image": image, "text": "low", "max_new_tokens": 3}])
     assert found["text"] == text.tokenizer.decode(found["written"].tolist())
 
 
@@ -73,9 +94,11 @@ def test_what_does_not_belong_together_is_refused(home: Path, tmp_path: Path) ->
     ends = directory(tmp_path / "ends", "clip", tokens=[*CLIP[:-2], CLIP[-1], CLIP[-2]])
     with pytest.raises(DataError, match=r"a text ends with token 16, and by config\.json with 17"):
         import_bundle(store, ends, "test-none")
-    bare = directory(tmp_path / "bare", "gpt2")
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llava"])
+def test_what_reads_texts_needs_a_vocabulary(name: str, home: Path, tmp_path: Path) -> None:
+    bare = directory(tmp_path / "bare", name)
     (bare / "vocab.json").unlink()
-    with pytest.raises(
-        UsageError, match=r"has no vocabulary, which a gpt2 needs to read texts: tokenizer\.json, vocab"
-    ):
-        import_bundle(store, bare, "test-none")
+    with pytest.raises(UsageError, match=rf"has no vocabulary, which a {name} needs to read texts: tokenizer\.json"):
+        import_bundle(ModelStore(home), bare, "test-none")
