@@ -23,7 +23,7 @@ def import_weights(layout: str, tensors: Mapping[str, Tensor]) -> Tensors:
     missing or left over.
     """
     chosen = resolve_layout(layout)
-    given = _prefixed(tensors, chosen.prefix)
+    given = _prefixed(_renamed(tensors, chosen.renamed), chosen.prefix)
     kept = {name: tensor for name, tensor in given.items() if not _matches(name, chosen.ignored)}
     found: Tensors = {}
     used: set[str] = set()
@@ -93,6 +93,14 @@ def _prefixed(tensors: Mapping[str, Tensor], prefix: str) -> Mapping[str, Tensor
     if not prefix or any(name.startswith(prefix) for name in tensors):
         return tensors
     return {prefix + name: tensor for name, tensor in tensors.items()}
+
+
+def _renamed(tensors: Mapping[str, Tensor], renamed: Iterable[tuple[str, str]]) -> Mapping[str, Tensor]:
+    """Names of older files as newer ones have them."""
+    found = dict(tensors)
+    for pattern, name in renamed:
+        found = {re.sub(pattern, name, key): tensor for key, tensor in found.items()}
+    return found
 
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:

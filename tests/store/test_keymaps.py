@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,52 @@ def test_a_body_without_its_prefix_and_with_a_pooler_is_read() -> None:
     theirs = export_weights("transformers/vit", state)
     bare = {name.removeprefix("vit."): value for name, value in theirs.items()} | {"pooler.dense.bias": torch.ones(16)}
     assert sorted(import_weights("transformers/vit", bare)) == sorted(state)
+
+
+def _of_bert_base_uncased(name: str) -> str:
+    return name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
+
+
+def _of_llava_1_5_7b_hf(name: str) -> str:
+    return name.replace("vision_tower.", "vision_tower.vision_model.")
+
+
+@pytest.mark.parametrize(
+    ("layout", "older", "names", "constants"),
+    [
+        (
+            "transformers/bert",
+            _of_bert_base_uncased,
+            ("bert.embeddings.LayerNorm.gamma", "cls.predictions.transform.LayerNorm.beta"),
+            ("bert.embeddings.position_ids",),
+        ),
+        (
+            "transformers/llava",
+            _of_llava_1_5_7b_hf,
+            ("vision_tower.vision_model.pre_layrnorm.bias", "language_model.model.embed_tokens.weight"),
+            (
+                "vision_tower.vision_model.embeddings.position_ids",
+                "language_model.model.layers.0.self_attn.rotary_emb.inv_freq",
+            ),
+        ),
+        (
+            "transformers/llama",
+            str,
+            ("model.embed_tokens.weight", "lm_head.weight"),
+            ("model.layers.0.self_attn.rotary_emb.inv_freq",),
+        ),
+    ],
+)
+def test_names_of_older_files_are_read(
+    layout: str, older: Callable[[str], str], names: tuple[str, ...], constants: tuple[str, ...]
+) -> None:
+    """Those that bert-base-uncased, llava-1.5-7b-hf and Llama 2 were published with."""
+    _, state = _state(layout)
+    theirs = {older(name): value for name, value in export_weights(layout, state).items()}
+    assert set(names) <= theirs.keys()
+    ours = import_weights(layout, {**theirs, **dict.fromkeys(constants, torch.ones(4))})
+    assert ours.keys() == state.keys()
+    assert all(torch.equal(ours[name], state[name]) for name in state)
 
 
 @every_directory

@@ -33,6 +33,13 @@ LLAVA = Layout(
         kernel("language_model.model.norm", "assistant.language.norm"),
         *optional(kernel("language_model.lm_head", "assistant.language.head")),
     ),
+    # As transformers wrote them before 5.
+    renamed=((r"^vision_tower\.vision_model\.", "vision_tower."),),
+    # Constant counters and frequencies that older files hold.
+    ignored=(
+        r"vision_tower\.embeddings\.position_ids",
+        r"language_model\.model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq",
+    ),
 )
 
 

@@ -28,12 +28,14 @@ class Rule:
 
 @dataclass(frozen=True)
 class Layout:
-    """The rules of a layout. `prefix` may be missing from all names on disk; names that match `ignored` hold
-    nothing of the model, and ours that match `left_out` have no place there.
+    """The rules of a layout. `prefix` may be missing from all names on disk; `renamed` are patterns of what older files
+    have within names, and what they are to be read as; names that match `ignored` hold nothing of the model, and ours
+    that match `left_out` have no place there.
     """
 
     rules: tuple[Rule, ...]
     prefix: str = ""
+    renamed: tuple[tuple[str, str], ...] = ()
     ignored: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
 

@@ -96,6 +96,8 @@ BERT = Layout(
         ),
     ),
     prefix="bert.",
+    # As TensorFlow named them, in BERT's own files.
+    renamed=((r"LayerNorm\.gamma$", "LayerNorm.weight"), (r"LayerNorm\.beta$", "LayerNorm.bias")),
     # The head's table is the embedding's; the pooler and the next-sentence head are of pre-training.
     ignored=(
         r"bert\.pooler\.dense\.(weight|bias)",
@@ -145,4 +147,6 @@ LLAMA = Layout(
         kernel("model.norm", "norm"),
         *optional(kernel("lm_head", "head")),
     ),
+    # Constant frequencies that older files hold.
+    ignored=(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq",),
 )
