@@ -23,6 +23,7 @@ from dlsvc.data.series_input import SeriesInput
 from dlsvc.data.text_input import TextInput
 from dlsvc.data.tokenizer import Tokenizer
 from dlsvc.data.video_input import VideoInput
+from dlsvc.data.vocabulary import Special
 from dlsvc.data.vocabulary_files import FILES, find_vocabulary, read_vocabulary
 from dlsvc.errors import DataError, UsageError
 from dlsvc.registry import resolve
@@ -48,10 +49,14 @@ def export_bundle(bundle: Bundle, target: Path, library: str) -> None:
     """Write a published model so that `library` loads it from `target`, with how sounds become its input."""
     model = bundle.config["model"]
     args: dict[str, Any] = model["args"]
-    export_directory(target, library, model["name"], args=args, weights=bundle.weights(), classes=bundle.classes)
-    audio = Preprocess.from_json(bundle.preprocess).audio
-    if audio is not None:
-        write_sounds(target, audio)
+    preprocess = Preprocess.from_json(bundle.preprocess)
+    special = preprocess.text.tokenizer.special if preprocess.text is not None else Special()
+    weights = bundle.weights()
+    export_directory(
+        target, library, model["name"], args=args, weights=weights, classes=bundle.classes, special=special
+    )
+    if preprocess.audio is not None:
+        write_sounds(target, preprocess.audio)
 
 
 def import_bundle(store: ModelStore, source: Path, name: str) -> str:

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from dlsvc.data.vocabulary import Special
 from dlsvc.errors import DataError, NotFound, Refused, UsageError
 from dlsvc.registry import REQUIRED, Argument, resolve
 from dlsvc.store import language_configs, multimodal_configs, signal_configs
@@ -20,6 +21,8 @@ from dlsvc.store.keymaps import Tensors, export_weights, import_weights
 from dlsvc.store.widths import Args, our_vit, our_width, require, transformers_vit, transformers_width
 
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
+# The ids that vocabularies have which are fitted here.
+_FITTED = Special()
 
 # transformers reads this end-of-text id as "the largest id in the text", for the sake of old files.
 _LEGACY_EOS_ID = 2
@@ -40,9 +43,18 @@ class Imported:
 
 
 def export_directory(
-    target: Path, library: str, model: str, *, args: Args, weights: Mapping[str, Tensor], classes: Sequence[str] = ()
+    target: Path,
+    library: str,
+    model: str,
+    *,
+    args: Args,
+    weights: Mapping[str, Tensor],
+    classes: Sequence[str] = (),
+    special: Special = _FITTED,
 ) -> None:
-    """Write a model so that the library loads it: `from_pretrained(target)`, or timm's `local-dir:target`."""
+    """Write a model so that the library loads it: `from_pretrained(target)`, or timm's `local-dir:target`. `special`
+    are the ids of its vocabulary.
+    """
     layout = f"{library}/{model}"
     if layout not in _EXPORTS:
         known = sorted(name.split("/")[0] for name in _EXPORTS if name.endswith(f"/{model}"))
@@ -52,7 +64,7 @@ def export_directory(
         whole, weights = _with_readable_eos(whole, weights)
     if layout == "transformers/llava":
         whole, weights = multimodal_configs.with_image_token(whole, weights)
-    config = _EXPORTS[layout](whole, classes)
+    config = language_configs.with_ends(_EXPORTS[layout](whole, classes), special)
     tensors = export_weights(layout, weights)
     if target.exists() and any(target.iterdir()):
         raise Refused(f"{target} is not empty; export to a new directory")
@@ -210,8 +222,6 @@ def _export_transformers_clip(args: Args, classes: Sequence[str]) -> dict[str, A
             "max_position_embeddings": text["max_seq_len"],
             **transformers_width(text),
             **shared,
-            "pad_token_id": 0,
-            "bos_token_id": 1,
             "eos_token_id": text["eos_id"],
         },
     }

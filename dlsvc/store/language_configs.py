@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from dlsvc.data.vocabulary import Special
 from dlsvc.store.widths import Args, our_width, require, require_all, transformers_width
 
-# What our fitted vocabularies begin and end texts with.
-_OUR_ENDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+
+def with_ends(config: dict[str, Any], special: Special) -> dict[str, Any]:
+    """A configuration with what texts begin and end with in its vocabulary, where it has a model that writes or that
+    reads beside images. What it says of its own stays.
+    """
+    ends = {"pad_token_id": special.pad, "bos_token_id": special.bos, "eos_token_id": special.eos}
+    kind = config.get("model_type")
+    if kind == "blip":
+        ends["sep_token_id"] = special.eos
+    if "text_config" in config:
+        return {**config, "text_config": {**ends, **config["text_config"]}}
+    return {**ends, **config} if kind in ("gpt2", "llama") else config
 
 
 def _export_bert(args: Args, classes: Sequence[str]) -> dict[str, Any]:
@@ -53,7 +64,6 @@ def _export_gpt2(args: Args, classes: Sequence[str]) -> dict[str, Any]:
         "layer_norm_epsilon": args["norm_eps"],
         "activation_function": "gelu_new",
         **{f"{name}_pdrop": args["dropout"] for name in ("resid", "embd", "attn")},
-        **_OUR_ENDS,
     }
 
 
@@ -88,7 +98,6 @@ def _export_llama(args: Args, classes: Sequence[str]) -> dict[str, Any]:
         "rope_parameters": {"rope_type": "default", "rope_theta": args["rotary_base"]},
         "hidden_act": "silu",
         "tie_word_embeddings": args["tied"],
-        **_OUR_ENDS,
     }
 
 

@@ -98,7 +98,6 @@ def _export_blip(architecture: str) -> Callable[[Args, Sequence[str]], dict[str,
                 "layer_norm_eps": text["norm_eps"],
                 "hidden_act": "gelu",
                 **transformers_width(text),
-                **{"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "sep_token_id": 2},
             },
         }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import torch
 from dlsvc.data.chat_input import IMAGE_ID, ChatInput
 from dlsvc.data.codecs import encode_png
 from dlsvc.data.preprocess import Preprocess
+from dlsvc.data.vocabulary import Special
 from dlsvc.errors import DataError, UsageError
+from dlsvc.registry import resolve
 from dlsvc.store.bundle import build_model
-from dlsvc.store.exchange import import_bundle
+from dlsvc.store.exchange import export_bundle, import_bundle
 from dlsvc.store.interchange import export_directory
 from dlsvc.store.models import ModelStore
 from serving.predictor import served
@@ -78,6 +81,35 @@ def test_clip_reads_texts_and_images(home: Path, tmp_path: Path) -> None:
     one, same, other = (row["text_embed"] for row in predictor.predict([{"text": t} for t in ("low", "LOW ", "lower")]))
     np.testing.assert_array_equal(one, same)
     assert not np.array_equal(one, other)
+
+
+@pytest.mark.parametrize(("name", "part"), [("gpt2", ""), ("llava", "text_config"), ("clip", "text_config")])
+def test_exported_texts_end_as_the_vocabulary_says(name: str, part: str, home: Path, tmp_path: Path) -> None:
+    store, own = ModelStore(home), directory(tmp_path / name, name)
+    export_bundle(store.open(import_bundle(store, own, f"test-{name}-to-end")), tmp_path / "out", "transformers")
+    # GPT-2's has one token for all three.
+    expected = (17, 16, 17) if name == "clip" else (12, 12, 12)
+    assert _ends(tmp_path / "out", part) == expected
+
+
+def test_of_fitted_vocabularies_the_first_ids_are_special(tmp_path: Path) -> None:
+    assert _ends(directory(tmp_path / "gpt2", "gpt2")) == (0, 1, 2)
+
+
+def test_blip_ends_texts_with_its_separator(tmp_path: Path) -> None:
+    args: dict[str, Any] = resolve("model", "blip").options["tiny"]
+    state = build_model({"name": "blip", "args": args}).state_dict()
+    special = Special(pad=3, bos=4, eos=5)
+    export_directory(tmp_path / "blip", "transformers", "blip", args=args, weights=state, special=special)
+    assert _ends(tmp_path / "blip", "text_config") == (3, 4, 5)
+    assert json.loads((tmp_path / "blip" / "config.json").read_text())["text_config"]["sep_token_id"] == 5
+
+
+def _ends(folder: Path, part: str = "") -> tuple[int, int, int]:
+    """A config.json's padding, begin and end."""
+    config = json.loads((folder / "config.json").read_text())
+    found = config[part] if part else config
+    return found["pad_token_id"], found["bos_token_id"], found["eos_token_id"]
 
 
 def test_clip_without_a_vocabulary_reads_images(home: Path, tmp_path: Path) -> None:
