@@ -34,7 +34,7 @@ from dlsvc.store.foreign_files import blaming
 from dlsvc.store.interchange import Imported, export_directory, import_directory
 from dlsvc.store.keymaps import import_weights
 from dlsvc.store.models import ModelStore, check_model_name
-from dlsvc.store.preprocessors import read_sounds, write_sounds
+from dlsvc.store.preprocessors import read_images, read_sounds, write_images, write_sounds
 
 # Trained weights of the catalog: the layout that they are in, the model's arguments, the file.
 _TRAINED: dict[str, tuple[str, dict[str, Any], str]] = {
@@ -57,6 +57,8 @@ def export_bundle(bundle: Bundle, target: Path, library: str) -> None:
     )
     if preprocess.audio is not None:
         write_sounds(target, preprocess.audio)
+    if preprocess.image is not None and library in ("transformers", "timm"):
+        write_images(target, target / CONFIG, library, preprocess.image)
 
 
 def import_bundle(store: ModelStore, source: Path, name: str) -> str:
@@ -147,8 +149,8 @@ def _task_args(task: str, preprocess: Preprocess) -> dict[str, Any]:
 
 
 def _preprocess(source: Path, found: Imported) -> Preprocess:
-    """Images and films as the model takes them, from [-1, 1], and series as they are: weights say nothing of what they
-    were trained on; texts by the vocabulary, and sounds by the preprocessor, that stand beside the weights.
+    """Series as they are: weights say nothing of what they were trained on. Texts by the vocabulary, and sounds, images
+    and films by the preprocessor, that stand beside the weights.
     """
     if found.model == "audio_transformer":
         return Preprocess(audio=read_sounds(source, found.args), classes=found.classes)
@@ -159,12 +161,10 @@ def _preprocess(source: Path, found: Imported) -> Preprocess:
     part = found.args.get("vision", found.args)
     if "image_size" in part:
         size, channels = int(part["image_size"]), int(part.get("in_channels", 3))
-        half = (0.5,) * channels
+        image = read_images(source, source / CONFIG, size, channels)
         if found.model == "video_transformer":
-            return Preprocess(
-                video=VideoInput(found.args["num_frames"], size, channels, half, half), classes=found.classes
-            )
-        image = ImageInput(size, channels, half, half)
+            video = VideoInput(found.args["num_frames"], size, channels, image.mean, image.std)
+            return Preprocess(video=video, classes=found.classes)
         return Preprocess(image=image, text=_beside_images(source, found), classes=found.classes)
     _require_vocabulary(source, found)
     return Preprocess(text=_texts(source, found.args))

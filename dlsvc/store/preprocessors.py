@@ -1,4 +1,6 @@
-"""What transformers' preprocessor_config.json says of how sounds become a model's input, in and out."""
+"""What the files of other libraries say of how sounds and images become a model's input, in and out: transformers'
+preprocessor_config.json, and of images timm's config.json.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ from pathlib import Path
 
 from dlsvc.data import kaldi
 from dlsvc.data.audio_input import AudioInput, standardised
+from dlsvc.data.image_input import ImageInput
 from dlsvc.errors import DataError
 from dlsvc.store.foreign_files import blaming, read_object
 from dlsvc.store.widths import Args
@@ -14,6 +17,10 @@ from dlsvc.store.widths import Args
 PREPROCESSOR = "preprocessor_config.json"
 
 _EXTRACTOR = "ASTFeatureExtractor"
+# Levels of a byte as numbers up to one, to within what a file's digits hold.
+_LEVEL, _DIGITS = 1 / 255, 1e-6
+# How Pillow counts bilinear interpolation.
+_BILINEAR = 2
 # Kaldi's window and hop, in seconds.
 _WINDOW_S, _HOP_S = 0.025, 0.010
 
@@ -62,8 +69,62 @@ def write_sounds(target: Path, audio: AudioInput) -> None:
         "std": audio.std[0] / 2,
         "return_attention_mask": False,
     }
-    (target / PREPROCESSOR).write_text(json.dumps(document, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    _write(target / PREPROCESSOR, document)
 
 
 def _samples(rate: int) -> tuple[int, int]:
     return int(rate * _WINDOW_S), int(rate * _HOP_S)
+
+
+def read_images(source: Path, config: Path, size: int, channels: int) -> ImageInput:
+    """Images of `size`, standardised as a directory says, or from [-1, 1] where it says nothing. How it cuts and
+    enlarges them is not taken over. Raises DataError for what can't be.
+    """
+    file = source / PREPROCESSOR
+    if file.is_file():
+        given = read_object(file)
+    else:
+        file, cut = config, read_object(config).get("pretrained_cfg") or {}
+        given = {f"image_{name}": cut[name] for name in ("mean", "std") if name in cut}
+    with blaming(file):
+        return _images(given, file, size, channels)
+
+
+def _images(given: Args, file: Path, size: int, channels: int) -> ImageInput:
+    factor = given.get("rescale_factor", _LEVEL)
+    if not given.get("do_rescale", True) or abs(factor - _LEVEL) > _DIGITS:
+        raise DataError(f"{file} says that levels are not divided by 255; only that can be imported")
+    if not given.get("do_normalize", True):
+        return ImageInput(size, channels, (0.0,) * channels, (1.0,) * channels)
+    half = (0.5,) * channels
+    mean, std = (tuple(map(float, given.get(name) or half)) for name in ("image_mean", "image_std"))
+    if len(mean) != channels or len(std) != channels or min(std) <= 0:
+        raise DataError(f"{file} says mean {mean} and deviation {std}; an image of the model has {channels} channels")
+    return ImageInput(size, channels, mean, std)
+
+
+def write_images(target: Path, config: Path, library: str, image: ImageInput) -> None:
+    """The same of a model here, where the library says it."""
+    if library == "timm":
+        document = read_object(config)
+        document["pretrained_cfg"] |= {"mean": image.mean, "std": image.std}
+        return _write(config, document)
+    _write(
+        target / PREPROCESSOR,
+        {
+            "image_processor_type": "ViTImageProcessor",
+            "do_resize": True,
+            "size": {"height": image.size, "width": image.size},
+            "resample": _BILINEAR,
+            "do_rescale": True,
+            "rescale_factor": _LEVEL,
+            "do_normalize": True,
+            "image_mean": image.mean,
+            "image_std": image.std,
+        },
+    )
+    return None
+
+
+def _write(file: Path, document: Args) -> None:
+    file.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -19,12 +19,12 @@ from dlsvc.errors import DataError
 from dlsvc.predictor import Predictor
 from dlsvc.registry import resolve
 from dlsvc.store.bundle import build_model
-from dlsvc.store.exchange import import_bundle, import_trained
+from dlsvc.store.exchange import export_bundle, import_bundle, import_trained
 from dlsvc.store.interchange import export_directory
 from dlsvc.store.models import ModelStore
 from dlsvc.train.needs import settle_needs
 from serving.predictor import served
-from tests.train.trials import spec_of
+from tests.train.trials import spec_of, train_in_group
 
 CATS = range(281, 286)
 ESPRESSO = 967
@@ -165,4 +165,38 @@ def test_a_truncated_file_is_named(home: Path, tmp_path: Path) -> None:
     file = _vit_saying(tmp_path / "vit") / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(DataError, match=r"model\.safetensors can't be read"):
+        import_bundle(ModelStore(home), tmp_path / "vit", "test-none")
+
+
+@pytest.mark.parametrize("library", ["transformers", "timm"])
+def test_images_are_standardised_there_and_back_as_they_were(library: str, home: Path, tmp_path: Path) -> None:
+    image = {"size": 8, "mean": [0.2], "std": [0.7]}
+    spec = spec_of("vit", data={"source": "digits", "image": image}, budget={"steps": 1}, publish__name="trial-dark")
+    reference = train_in_group(spec, home, run_name=f"dark-{library}", world_size=1)["model"]
+    store = ModelStore(home)
+    export_bundle(store.open(reference), tmp_path / "dark", library)
+    found = store.open(import_bundle(store, tmp_path / "dark", f"dark-{library}"))
+    assert found.preprocess["image"] == store.open(reference).preprocess["image"]
+
+
+def test_images_of_a_directory_that_says_nothing_come_from_plus_to_minus_one(home: Path, tmp_path: Path) -> None:
+    store = ModelStore(home)
+    found = store.open(import_bundle(store, _vit_saying(tmp_path / "vit"), "plain-vit")).preprocess["image"]
+    assert (found["mean"], found["std"]) == ([0.5] * found["channels"], [0.5] * found["channels"])
+
+
+@pytest.mark.parametrize(
+    ("says", "message"),
+    [
+        ({"do_rescale": False}, "levels are not divided by 255"),
+        ({"rescale_factor": 1 / 127.5}, "levels are not divided by 255"),
+        ({"image_mean": [0.5, 0.5], "image_std": [0.5, 0.5]}, "an image of the model has . channels"),
+        ({"image_std": "much"}, "could not convert string to float"),
+    ],
+)
+def test_images_that_are_made_otherwise_are_refused(
+    says: dict[str, Any], message: str, home: Path, tmp_path: Path
+) -> None:
+    (_vit_saying(tmp_path / "vit") / "preprocessor_config.json").write_text(json.dumps(says))
+    with pytest.raises(DataError, match=f"preprocessor_config.json .*{message}"):
         import_bundle(ModelStore(home), tmp_path / "vit", "test-none")
