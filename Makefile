@@ -35,7 +35,7 @@ test-gpu: $(VENV)/ready
 	$(PY) -m pytest -m gpu tests/gpu
 
 test-all: lint
-	$(PY) -m pytest -m "not bench and not gpu"
+	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not bench and not gpu"
 
 bench: $(VENV)/ready
 	$(PY) -m pytest -m bench -s

@@ -16,7 +16,7 @@ from dlsvc.spec.load import dump_yaml
 from dlsvc.store.runs import Run
 from tests.train.trials import spec_of, train_in_group
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 CHANGES: dict[str, Any] = {
     "batch": {"global_size": 64, "micro_size": 16, "reduce": "exact"},
     "budget__steps": 4000,
@@ -67,7 +67,7 @@ def test_elastic_run_gives_the_model_of_a_fixed_one(home: Path, nodes: Any, tmp_
     wait_until(lambda: is_training(2), 120)
     nodes.remove_node(joined, allow_graceful=False)
     wait_until(lambda: len(sizes()) == 3, 120)
-    answer, _ = driver.communicate(timeout=400)
+    answer, _ = driver.communicate(timeout=800)
     result = json.loads(answer.splitlines()[-1])
     assert result["world_sizes"] == [1, 2, 1]
     assert result["weights_sha256"] == expected
