@@ -27,15 +27,17 @@ format: $(VENV)/ready
 	ruff check --fix .
 
 # Two processes, each with a Ray of its own; tests/conftest.py says which tests stay together and which come first.
+TWO := -n 2 --dist loadfile --no-loadscope-reorder
+
 test: lint
-	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not bench and not gpu"
+	$(PY) -m pytest $(TWO) -m "not slow and not bench and not gpu"
 
 # On a machine with a GPU and a torch that sees it.
 test-gpu: $(VENV)/ready
 	$(PY) -m pytest -m gpu tests/gpu
 
 test-all: lint
-	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not bench and not gpu"
+	$(PY) -m pytest $(TWO) -m "not bench and not gpu"
 
 bench: $(VENV)/ready
 	$(PY) -m pytest -m bench -s

@@ -182,7 +182,7 @@ class Engine:
         for name, module in self.plain.items():
             for parameter in module.parameters():
                 parameter.requires_grad_(name == trained and parameter not in self._frozen)
-        self._first_buffers = self._running_vector.clone(), self._counter_vector.clone()
+        self._first = self._running_vector.clone(), self._counter_vector.clone()
         self._statistics = []
         if watched and self.place.world_size > 1:
             self._witness = Witness(self.modules(phase).values(), self.place.device)
@@ -193,8 +193,8 @@ class Engine:
         own.
         """
         torch.manual_seed(_atom_seed(self.seed, phase, step, atom))
-        for vector, first in zip((self._running_vector, self._counter_vector), self._first_buffers, strict=True):
-            vector.copy_(first)
+        self._running_vector.copy_(self._first[0])
+        self._counter_vector.copy_(self._first[1])
         with torch.autocast(self.place.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
             yield
         if self._running and weight > 0:

@@ -127,8 +127,9 @@ class LatentDiffusion(nn.Module):
         text = TextArgs(**text) if isinstance(text, Mapping) else text
         unet = UNetArgs(**unet) if isinstance(unet, Mapping) else unet
         self.latent_scale = latent_scale
-        # The tokens of a text that says nothing, and what fills up a text.
-        self.no_text, self.pad_id = (text.bos_id, text.eos_id, *[text.pad_id] * (text.max_seq_len - 2)), text.pad_id
+        self.pad_id = text.pad_id
+        # The tokens of a text that says nothing.
+        self.no_text = (text.bos_id, text.eos_id, *[text.pad_id] * (text.max_seq_len - 2))
         self.autoencoder = KLAutoencoder(image_size=image_size, in_channels=in_channels, **vars(parts))
         self.autoencoder.requires_grad_(False)
         self.denoiser = Denoiser(parts.latent_channels, text, unet)

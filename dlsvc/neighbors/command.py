@@ -124,7 +124,7 @@ def _classes(encoder: Encoder, source: Source) -> Sequence[str]:
     """The names of the labels that preprocessing makes of the data's."""
     if encoder.preprocess.positive is None:
         return source.classes
-    check_classes(encoder.bundle, source.name, source.classes)
+    check_classes(encoder.bundle, source)
     return encoder.preprocess.classes
 
 

@@ -46,7 +46,7 @@ _TEXT_LENGTH = 256
 
 
 def export_bundle(bundle: Bundle, target: Path, library: str) -> None:
-    """Write a published model so that `library` loads it from `target`, with how sounds become its input."""
+    """Write a published model so that `library` loads it from `target`, with how sounds and images become its input."""
     model = bundle.config["model"]
     args: dict[str, Any] = model["args"]
     preprocess = Preprocess.from_json(bundle.preprocess)
@@ -58,7 +58,7 @@ def export_bundle(bundle: Bundle, target: Path, library: str) -> None:
     if preprocess.audio is not None:
         write_sounds(target, preprocess.audio)
     if preprocess.image is not None and library in ("transformers", "timm"):
-        write_images(target, target / CONFIG, library, preprocess.image)
+        write_images(target, library, preprocess.image)
 
 
 def import_bundle(store: ModelStore, source: Path, name: str) -> str:
@@ -161,7 +161,7 @@ def _preprocess(source: Path, found: Imported) -> Preprocess:
     part = found.args.get("vision", found.args)
     if "image_size" in part:
         size, channels = int(part["image_size"]), int(part.get("in_channels", 3))
-        image = read_images(source, source / CONFIG, size, channels)
+        image = read_images(source, size, channels)
         if found.model == "video_transformer":
             video = VideoInput(found.args["num_frames"], size, channels, image.mean, image.std)
             return Preprocess(video=video, classes=found.classes)

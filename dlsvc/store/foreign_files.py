@@ -14,6 +14,9 @@ from torch import Tensor
 
 from dlsvc.errors import DataError, UsageError
 
+# What a model is, in every library's directory.
+CONFIG = "config.json"
+
 # What Python, torch and our own constructors raise for values that are missing, of a wrong type or of no use.
 _UNFIT = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, UsageError, ValueError)
 

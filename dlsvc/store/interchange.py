@@ -16,11 +16,11 @@ from dlsvc.data.vocabulary import Special
 from dlsvc.errors import DataError, NotFound, Refused, UsageError
 from dlsvc.registry import REQUIRED, Argument, resolve
 from dlsvc.store import language_configs, multimodal_configs, signal_configs
-from dlsvc.store.foreign_files import blaming, read_object, read_tensors
+from dlsvc.store.foreign_files import CONFIG, blaming, read_object, read_tensors
 from dlsvc.store.keymaps import Tensors, export_weights, import_weights
 from dlsvc.store.widths import Args, our_vit, our_width, require, transformers_vit, transformers_width
 
-_CONFIG, _WEIGHTS = "config.json", "model.safetensors"
+_WEIGHTS = "model.safetensors"
 # The ids that vocabularies have which are fitted here.
 _FITTED = Special()
 
@@ -70,16 +70,16 @@ def export_directory(
         raise Refused(f"{target} is not empty; export to a new directory")
     target.mkdir(parents=True, exist_ok=True)
     save_file(tensors, target / _WEIGHTS, metadata={"format": "pt"})
-    (target / _CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    (target / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def import_directory(source: Path) -> Imported:
     """Read a model directory of transformers or timm. Raises DataError saying what doesn't fit; nothing is
     unpickled.
     """
-    if not (source / _CONFIG).is_file():
-        raise NotFound(f"{source} holds no model: {_CONFIG} is missing")
-    config = read_object(source / _CONFIG)
+    if not (source / CONFIG).is_file():
+        raise NotFound(f"{source} holds no model: {CONFIG} is missing")
+    config = read_object(source / CONFIG)
     layout = layout_of(config)
     tensors = read_tensors(source)
     if not tensors:
@@ -87,7 +87,7 @@ def import_directory(source: Path) -> Imported:
             f"{source} holds no .safetensors file; other formats would have to be unpickled, which is unsafe"
         )
     weights = import_weights(layout, tensors)
-    with blaming(source / _CONFIG):
+    with blaming(source / CONFIG):
         args = _IMPORTS[layout](config)
         classes = _class_names(config) if args.get("num_classes") else ()
     if layout.endswith("/vit") and "head.weight" not in weights:

@@ -11,7 +11,7 @@ from dlsvc.data import kaldi
 from dlsvc.data.audio_input import AudioInput, standardised
 from dlsvc.data.image_input import ImageInput
 from dlsvc.errors import DataError
-from dlsvc.store.foreign_files import blaming, read_object
+from dlsvc.store.foreign_files import CONFIG, blaming, read_object
 from dlsvc.store.widths import Args
 
 PREPROCESSOR = "preprocessor_config.json"
@@ -30,9 +30,8 @@ def read_sounds(source: Path, args: Args) -> AudioInput:
     AudioSet's. Raises DataError when the file and the model contradict each other.
     """
     file = source / PREPROCESSOR
-    given = read_object(file) if file.is_file() else {}
     with blaming(file):
-        return _sounds(given, file, args)
+        return _sounds(read_object(file) if file.is_file() else {}, file, args)
 
 
 def _sounds(given: Args, file: Path, args: Args) -> AudioInput:
@@ -76,18 +75,18 @@ def _samples(rate: int) -> tuple[int, int]:
     return int(rate * _WINDOW_S), int(rate * _HOP_S)
 
 
-def read_images(source: Path, config: Path, size: int, channels: int) -> ImageInput:
+def read_images(source: Path, size: int, channels: int) -> ImageInput:
     """Images of `size`, standardised as a directory says, or from [-1, 1] where it says nothing. How it cuts and
     enlarges them is not taken over. Raises DataError for what can't be.
     """
     file = source / PREPROCESSOR
     if file.is_file():
-        given = read_object(file)
-    else:
-        file, cut = config, read_object(config).get("pretrained_cfg") or {}
-        given = {f"image_{name}": cut[name] for name in ("mean", "std") if name in cut}
+        with blaming(file):
+            return _images(read_object(file), file, size, channels)
+    file = source / CONFIG
     with blaming(file):
-        return _images(given, file, size, channels)
+        known = read_object(file).get("pretrained_cfg") or {}
+        return _images({f"image_{name}": known.get(name) for name in ("mean", "std")}, file, size, channels)
 
 
 def _images(given: Args, file: Path, size: int, channels: int) -> ImageInput:
@@ -103,12 +102,12 @@ def _images(given: Args, file: Path, size: int, channels: int) -> ImageInput:
     return ImageInput(size, channels, mean, std)
 
 
-def write_images(target: Path, config: Path, library: str, image: ImageInput) -> None:
+def write_images(target: Path, library: str, image: ImageInput) -> None:
     """The same of a model here, where the library says it."""
     if library == "timm":
-        document = read_object(config)
+        document = read_object(target / CONFIG)
         document["pretrained_cfg"] |= {"mean": image.mean, "std": image.std}
-        return _write(config, document)
+        return _write(target / CONFIG, document)
     _write(
         target / PREPROCESSOR,
         {

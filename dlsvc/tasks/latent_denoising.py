@@ -69,7 +69,7 @@ class LatentDenoising(Denoising):
     def modules(self, model: nn.Module) -> dict[str, nn.Module]:
         """Also notes what wrapped modules no longer show."""
         known: Any = model
-        self.scale, self.pad_id = float(known.latent_scale), int(known.pad_id)
+        self.scale, self.pad_id = known.latent_scale, known.pad_id
         self.no_text, self.shape = torch.tensor(known.no_text), known.autoencoder.latent_shape
         return {name: model.get_submodule(name) for name in ("autoencoder", "denoiser")}
 
@@ -81,7 +81,7 @@ class LatentDenoising(Denoising):
         length = int(text["max_seq_len"])
         tokens = torch.randint(4, int(text["vocab_size"]), (num_samples, length))
         tokens[:, 0], tokens[:, length // 2] = 1, int(text["eos_id"])
-        tokens[:, length // 2 + 1 :] = int(text.get("pad_id", 0))
+        tokens[:, length // 2 + 1 :] = int(text["pad_id"])
         image = torch.rand(num_samples, int(model_args["in_channels"]), size, size) * 2 - 1
         return {"image": image, "tokens": tokens, "attention_mask": tokens > 0, **dummy_samples(num_samples)}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -150,25 +150,25 @@ def evaluate_model(
 
 def _check_fit(bundle: Bundle, source: Source, table: Rows, preprocess: Preprocessing) -> None:
     """Raises UsageError where data has other classes than a model tells apart, or lacks what its task reads."""
-    check_classes(bundle, source.name, source.classes)
+    check_classes(bundle, source)
     task = resolve("task", bundle.config["task"]["name"])
     for keys in lacking(task, batch_keys(table, preprocess)):
         raise UsageError(f"{source.name} has no {' or '.join(keys)}, which task {task.name} reads")
 
 
-def check_classes(bundle: Bundle, name: str, classes: Sequence[str]) -> None:
+def check_classes(bundle: Bundle, source: Source) -> None:
     """Raises UsageError where data has other classes than a model tells apart. One that tells a class from the rest
     knows it by its place among the data's.
     """
     place = bundle.preprocess["positive"]
-    expected, found = bundle.classes, list(classes)
+    expected, found = bundle.classes, list(source.classes)
     if place is not None:
         expected, found = bundle.classes[1:], found[place : place + 1]
     if not expected or found == expected:
         return
-    theirs, ours = (", ".join(several[:6]) or "none" for several in (list(classes), bundle.classes))
+    theirs, ours = (", ".join(several[:6]) or "none" for several in (source.classes, bundle.classes))
     where = "" if place is None else f": class {place} must be {bundle.classes[1]}"
-    raise UsageError(f"{name} has the classes {theirs}, and {bundle.reference} tells {ours} apart{where}")
+    raise UsageError(f"{source.name} has the classes {theirs}, and {bundle.reference} tells {ours} apart{where}")
 
 
 def evaluate_on(

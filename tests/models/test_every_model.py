@@ -143,11 +143,10 @@ def test_metrics_merge_over_uneven_shards(name: str) -> None:
     assert subject.task.compute(parts) == pytest.approx(subject.task.compute(whole), rel=1e-5)
 
 
-@every_model
+@pytest.mark.parametrize("name", [name for name in SHAPES if not build(name).task.couples_samples])
 def test_a_sample_counts_alike_in_an_atom_of_any_size(name: str) -> None:
+    """Where samples are coupled, the loss is of the whole global batch."""
     subject = build(name)
-    if subject.task.couples_samples:
-        pytest.skip("its loss is of the whole global batch")
     # Neither dropout nor statistics of a batch.
     subject.model.eval()
     atoms = [{name: value[at] for name, value in subject.batch.items()} for at in (slice(0, 2), slice(2, 8))]
